@@ -1,0 +1,88 @@
+"""A bucket held in memory: loaded whole, then kept up to date, and loaded anew on any doubt."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from shared.bus.connection import Bus
+from shared.bus.tail import Message, Tail
+
+log = logging.getLogger(__name__)
+
+RELOAD_S = 300
+"""A mirror is loaded afresh this often even without doubt."""
+
+
+class Mirror:
+    """Follows one bucket and tells its owner of each change.
+
+    `on_load` gets the whole content (key → value) after every full load, `on_put` and `on_remove` single
+    changes after that. Content stays in force while the connection is away; `ready` tells whether it was ever
+    loaded, `fresh` whether it is being followed right now.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        bucket: str,
+        *,
+        on_load: Callable[[dict[str, bytes]], None],
+        on_put: Callable[[str, bytes], None],
+        on_remove: Callable[[str], None],
+    ) -> None:
+        self._bus = bus
+        self._bucket = bucket
+        self._on_load = on_load
+        self._on_put = on_put
+        self._on_remove = on_remove
+        self._prefix = len(f"$KV.{bucket}.")
+        self._loaded = asyncio.Event()
+        self.fresh = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether the bucket was loaded whole at least once."""
+        return self._loaded.is_set()
+
+    async def wait_ready(self) -> None:
+        """Wait for the first full load."""
+        await self._loaded.wait()
+
+    async def run(self) -> None:
+        """Load and follow until something is in doubt or it is time to load again; run it for ever again.
+
+        Raises BusUnavailable or StreamChanged; a supervisor starts it anew with back-off.
+        """
+        tail = Tail(self._bus, f"KV_{self._bucket}", f"$KV.{self._bucket}.>", last_per_subject=True)
+        loading: dict[str, bytes] | None = {}
+        loop = asyncio.get_running_loop()
+        until = loop.time() + RELOAD_S
+        try:
+            async for batch in tail.batches():
+                for message in batch.messages:
+                    if loading is None:
+                        self._apply(message)
+                    elif _removed(message):
+                        loading.pop(message.subject[self._prefix :], None)
+                    else:
+                        loading[message.subject[self._prefix :]] = message.data
+                if loading is not None and batch.caught_up:
+                    self._on_load(loading)
+                    loading = None
+                    self.fresh = True
+                    self._loaded.set()
+                if loading is None and loop.time() > until:
+                    return
+        finally:
+            self.fresh = False
+
+    def _apply(self, message: Message) -> None:
+        key = message.subject[self._prefix :]
+        if _removed(message):
+            self._on_remove(key)
+        else:
+            self._on_put(key, message.data)
+
+
+def _removed(message: Message) -> bool:
+    return message.operation is not None or not message.data

@@ -1,0 +1,251 @@
+"""Every stream, bucket, consumer and subject, and who may use which: the one table of the bus.
+
+`tundish migrate` applies it under the admin user; services only verify. `nats.conf` is generated from
+`PERMISSIONS`.
+"""
+
+from zlib import crc32
+
+import msgspec
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+# ---- streams -----------------------------------------------------------------------------------------
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream's settings; `max_age_s` 0 keeps for ever, `max_bytes` -1 is unbounded."""
+
+    name: str
+    subjects: tuple[str, ...]
+    max_bytes: int
+    max_age_s: int = 0
+    discard_new: bool = True
+    deny_delete: bool = True
+    deny_purge: bool = False
+    duplicate_window_s: int = 120
+    max_msg_size: int = 4 * MIB
+
+
+class Bucket(msgspec.Struct, frozen=True, kw_only=True):
+    """A key-value bucket; `ttl_s` 0 keeps for ever."""
+
+    name: str
+    max_bytes: int
+    ttl_s: int = 0
+    history: int = 1
+    max_value_size: int = 256 * 1024
+
+
+class Consumer(msgspec.Struct, frozen=True, kw_only=True):
+    """A durable pull consumer made at migration, so that no service may choose where messages go."""
+
+    stream: str
+    durable: str
+    filter_subject: str
+    ack_wait_s: int = 60
+    max_ack_pending: int = 2_000
+
+
+AUTH = "AUTH"
+LEDGER = "LEDGER"
+SIGNALS = "SIGNALS"
+
+STREAMS = (
+    Stream(name=AUTH, subjects=("auth.>",), max_bytes=4 * GIB, deny_purge=True),
+    Stream(name=LEDGER, subjects=("usage.v1.>", "grant.v1.>"), max_bytes=16 * GIB),
+    Stream(name=SIGNALS, subjects=("signal.>",), max_bytes=GIB, max_age_s=90 * 86_400, discard_new=False),
+)
+
+KEYS_BUCKET = "keys"
+REVOKED_BUCKET = "revoked"
+CATALOG_BUCKET = "catalog"
+LEASES_BUCKET = "leases"
+
+LEASE_TTL_S = 6
+"""How long a lease lives without renewal; it says who answers, it does not protect the money."""
+
+BUCKETS = (
+    Bucket(name=KEYS_BUCKET, max_bytes=2 * GIB),
+    Bucket(name=REVOKED_BUCKET, max_bytes=256 * MIB),
+    Bucket(name=CATALOG_BUCKET, max_bytes=256 * MIB),
+    Bucket(name=LEASES_BUCKET, max_bytes=MIB, ttl_s=LEASE_TTL_S, max_value_size=4096),
+)
+
+BOOKKEEPER_DURABLE = "bookkeeper"
+CONSUMERS = (Consumer(stream=LEDGER, durable=BOOKKEEPER_DURABLE, filter_subject="usage.v1.>"),)
+
+# ---- subjects ----------------------------------------------------------------------------------------
+
+MESSAGE_BYTES_MAX = 512 * 1024
+"""The most one published message carries; larger batches are cut."""
+
+
+def partition_of(org_id: str, partitions: int) -> int:
+    """The ledger partition of an organization: all of its money lives in one."""
+    return crc32(org_id.encode()) % partitions
+
+
+def auth_subject(event_type: str, stream_id: str) -> str:
+    """Where an event of auth goes, such as `auth.key.issued.v1.<id>`."""
+    return f"auth.{event_type}.{stream_id}"
+
+
+def usage_subject(partition: int, instance: str) -> str:
+    """Where a proxy instance (or the bookkeeper's corrections) publishes usage."""
+    return f"usage.v1.{partition}.{instance}"
+
+
+def grant_subject(partition: int, instance: str) -> str:
+    """Where an enforcer's start appends its decisions."""
+    return f"grant.v1.{partition}.{instance}"
+
+
+def grant_fence(partition: int) -> str:
+    """All decisions of a partition: the subject whose last sequence fences two enforcers off."""
+    return f"grant.v1.{partition}.>"
+
+
+def allot_subject(partition: int) -> str:
+    """Where proxies ask the enforcer of a partition (request and reply, not stored)."""
+    return f"allot.v1.{partition}"
+
+
+def signal_subject(kind: str, scope_kind: str, scope_id: str) -> str:
+    """Where a budget signal for people goes, such as `signal.budget.exceeded.v1.team.<id>`."""
+    return f"signal.{kind}.v1.{scope_kind}.{scope_id}"
+
+
+def secret_kv(label: str, digest: str) -> str:
+    """The key of a secret's record in `keys` (and of its revocation in `revoked`)."""
+    return f"s.{label}.{digest}"
+
+
+def key_kv(key_id: str) -> str:
+    """The key of a key's policy in `keys` (and of its revocation in `revoked`)."""
+    return f"k.{key_id}"
+
+
+def team_kv(team_id: str) -> str:
+    """The key of a team's policy in `keys`."""
+    return f"t.{team_id}"
+
+
+def org_kv(org_id: str) -> str:
+    """The key of an organization's policy in `keys`."""
+    return f"o.{org_id}"
+
+
+def price_kv(price_id: str) -> str:
+    """The key of a price row in `catalog`."""
+    return f"p.{price_id}"
+
+
+def lease_kv(partition: int) -> str:
+    """The key of the enforcer's lease in `leases`."""
+    return f"ledger.{partition}"
+
+
+# ---- who may what ------------------------------------------------------------------------------------
+
+
+class Permissions(msgspec.Struct, frozen=True, kw_only=True):
+    """What one NATS user may publish and subscribe to; `respond` allows answers to requests."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    respond: bool = False
+
+
+def inbox_prefix(user: str) -> str:
+    """Each user has its own inbox, so that no service can read another's answers."""
+    return f"_INBOX_{user}"
+
+
+def _reads(stream: str) -> tuple[str, ...]:
+    """The API calls for reading a stream through an ordered consumer of one's own."""
+    return (
+        f"$JS.API.STREAM.INFO.{stream}",
+        f"$JS.API.STREAM.MSG.GET.{stream}",
+        f"$JS.API.CONSUMER.CREATE.{stream}.>",
+        f"$JS.API.CONSUMER.INFO.{stream}.*",
+        f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*",
+        f"$JS.API.CONSUMER.DELETE.{stream}.*",
+    )
+
+
+def _watches(bucket: str) -> tuple[str, ...]:
+    return _reads(f"KV_{bucket}")
+
+
+def _writes(bucket: str, keys: str = ">") -> tuple[str, ...]:
+    return (f"$JS.API.STREAM.INFO.KV_{bucket}", f"$KV.{bucket}.{keys}")
+
+
+def _pulls(stream: str, durable: str) -> tuple[str, ...]:
+    return (
+        f"$JS.API.STREAM.INFO.{stream}",
+        f"$JS.API.CONSUMER.INFO.{stream}.{durable}",
+        f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}",
+        f"$JS.ACK.{stream}.{durable}.>",
+    )
+
+
+def _user(
+    name: str, *publish: tuple[str, ...], subscribe: tuple[str, ...] = (), respond: bool = False
+) -> Permissions:
+    return Permissions(
+        publish=tuple(sorted({subject for group in publish for subject in group})),
+        subscribe=(f"{inbox_prefix(name)}.>", *subscribe),
+        respond=respond,
+    )
+
+
+PERMISSIONS: dict[str, Permissions] = {
+    "admin": Permissions(publish=(">",), subscribe=(">",)),
+    "auth": _user(
+        "auth",
+        ("auth.>",),
+        _reads(AUTH),
+        _watches(KEYS_BUCKET),
+        _writes(KEYS_BUCKET),
+        _watches(REVOKED_BUCKET),
+        _writes(REVOKED_BUCKET),
+    ),
+    "proxy": _user(
+        "proxy",
+        ("usage.v1.>", "allot.v1.*"),
+        (f"$JS.API.STREAM.INFO.{LEDGER}",),
+        _watches(KEYS_BUCKET),
+        _watches(REVOKED_BUCKET),
+        _watches(CATALOG_BUCKET),
+        _writes(CATALOG_BUCKET, "p.*"),
+    ),
+    "enforcer": _user(
+        "enforcer",
+        ("grant.v1.>", "signal.budget.>"),
+        _reads(AUTH),
+        _reads(LEDGER),
+        _watches(LEASES_BUCKET),
+        _writes(LEASES_BUCKET),
+        (f"$JS.API.STREAM.INFO.{SIGNALS}",),
+        subscribe=("allot.v1.*",),
+        respond=True,
+    ),
+    "bookkeeper": _user(
+        "bookkeeper",
+        _reads(AUTH),
+        _reads(LEDGER),
+        _pulls(LEDGER, BOOKKEEPER_DURABLE),
+        _watches(KEYS_BUCKET),
+        _watches(CATALOG_BUCKET),
+        _watches(REVOKED_BUCKET),
+    ),
+    "scheduler": _user(
+        "scheduler",
+        _reads(AUTH),
+        _watches(KEYS_BUCKET),
+        _watches(REVOKED_BUCKET),
+    ),
+}
