@@ -1,0 +1,1 @@
+"""Ways to run Tundish. Nothing in `services` or `shared` imports this package."""
