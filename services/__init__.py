@@ -1,0 +1,1 @@
+"""The four services of Tundish: auth, proxy, ledger, scheduler. They meet in events and HTTP only."""

@@ -1,0 +1,1 @@
+"""What the proxy decides, without touching the world."""

@@ -1,0 +1,161 @@
+"""Reading what a call used from the bytes that pass: bodies and streams of the OpenAI shape.
+
+Counts are taken as Foundry reports them. Missing usage is not zero usage: it is estimated and marked.
+"""
+
+import msgspec
+
+from services.proxy.domain.sse import data_of
+from shared.pricing import Usage
+
+RAW_BYTES_MAX = 4_096
+BYTES_PER_TOKEN = 4
+"""The common rule of thumb, for estimates only."""
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+class _CompletionDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+class _Body(msgspec.Struct):
+    model: str | None = None
+    usage: msgspec.Raw = msgspec.Raw()
+
+
+class _Frame(msgspec.Struct):
+    model: str | None = None
+    usage: msgspec.Raw = msgspec.Raw()
+    choices: list[msgspec.Raw] = []
+    error: msgspec.Raw = msgspec.Raw()
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reply said of itself; `usage` is None when it did not say."""
+
+    usage: Usage | None = None
+    raw: bytes = b"null"
+    served_model: str | None = None
+
+
+_body = msgspec.json.Decoder(_Body)
+_frame = msgspec.json.Decoder(_Frame)
+_usage = msgspec.json.Decoder(_Usage)
+
+
+def usage_of(raw: bytes) -> Usage | None:
+    """Token classes from a usage object of chat completions or embeddings; None if it cannot be read.
+
+    `prompt_tokens` includes cached and cache-write tokens. Some models leave reasoning out of
+    `completion_tokens`; the total shows it, so output is the larger of the two figures.
+    """
+    try:
+        said = _usage.decode(raw)
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    prompt = said.prompt_tokens
+    details = said.prompt_tokens_details
+    cached = min(prompt, max(0, (details.cached_tokens or 0) if details else 0))
+    write = min(prompt - cached, max(0, (details.cache_write_tokens or 0) if details else 0))
+    by_total = said.total_tokens - prompt if said.total_tokens is not None else 0
+    reasoning = said.completion_tokens_details.reasoning_tokens if said.completion_tokens_details else 0
+    output = max(said.completion_tokens or 0, by_total, 0)
+    if prompt < 0:
+        return None
+    return Usage(
+        input=prompt - cached - write,
+        cached=cached,
+        cache_write=write,
+        output=output,
+        reasoning=max(0, reasoning or 0),
+    )
+
+
+def read_body(body: bytes) -> Reading:
+    """What a whole JSON reply said of itself."""
+    try:
+        said = _body.decode(body)
+    except (msgspec.MsgspecError, ValueError):
+        return Reading()
+    raw = bytes(said.usage)
+    if not raw or raw == b"null":
+        return Reading(served_model=said.model or None)
+    return Reading(usage=usage_of(raw), raw=_bounded(raw), served_model=said.model or None)
+
+
+class StreamMeter:
+    """Reads a stream event by event. `hide_usage`: the caller did not ask for usage, so it is taken out."""
+
+    def __init__(self, *, hide_usage: bool) -> None:
+        self._hide = hide_usage
+        self._usage: Usage | None = None
+        self._raw = b"null"
+        self._served: str | None = None
+        self.content_bytes = 0
+        self.content_frames = 0
+        self.done = False
+        self.failed = False
+
+    def feed(self, frame: bytes) -> bytes:
+        """Note what an event says; the bytes to pass on (empty: none)."""
+        has_usage = b'"usage"' in frame and b'"usage":null' not in frame
+        if has_usage or self._served is None or b'"error"' in frame:
+            data = data_of(frame)
+            if data == b"[DONE]":
+                self.done = True
+                return frame
+            if data and self._note(data) and self._hide:
+                return b""
+        elif b"[DONE]" in frame and data_of(frame) == b"[DONE]":
+            self.done = True
+            return frame
+        self.content_frames += 1
+        self.content_bytes += len(frame)
+        if self._hide and b',"usage":null' in frame:
+            # Unescaped quotes cannot stand inside a JSON string, so this never touches content.
+            return frame.replace(b',"usage":null', b"", 1)
+        return frame
+
+    def reading(self) -> Reading:
+        """What the stream has said so far."""
+        return Reading(usage=self._usage, raw=self._raw, served_model=self._served)
+
+    def _note(self, data: bytes) -> bool:
+        """Note one JSON event; whether it carries usage and nothing else."""
+        try:
+            said = _frame.decode(data)
+        except (msgspec.MsgspecError, ValueError):
+            return False
+        if said.model:
+            self._served = said.model
+        if bytes(said.error) not in (b"", b"null"):
+            self.failed = True
+        raw = bytes(said.usage)
+        if not raw or raw == b"null":
+            return False
+        usage = usage_of(raw)
+        if usage is None:
+            return False
+        self._usage, self._raw = usage, _bounded(raw)
+        return not said.choices
+
+
+def estimated(prompt_bytes: int, reply_bytes: int) -> Usage:
+    """A marked guess for a reply that did not say what it used."""
+    return Usage(input=-(-prompt_bytes // BYTES_PER_TOKEN), output=-(-reply_bytes // BYTES_PER_TOKEN))
+
+
+def _bounded(raw: bytes) -> bytes:
+    return raw if len(raw) <= RAW_BYTES_MAX else b"null"

@@ -1,0 +1,50 @@
+"""Which price row a deployment is charged by, and how that was found."""
+
+from collections.abc import Iterable
+
+from shared.pricing import PriceRow
+
+PREFIX_CHARS_MIN = 3
+
+
+class PriceBook:
+    """Price rows by model name, whatever its letter case."""
+
+    def __init__(self, rows: Iterable[PriceRow]) -> None:
+        self._rows = {row.model.lower(): row for row in rows}
+
+    def exact(self, name: str | None) -> PriceRow | None:
+        """The row of exactly this model, with or without the `azure/` or `azure_ai/` prefix."""
+        if not name:
+            return None
+        key = name.lower()
+        return self._rows.get(key) or self._rows.get(_bare(key))
+
+    def by_prefix(self, name: str | None) -> PriceRow | None:
+        """The row of the longest model name that `name` begins with, up to a word boundary."""
+        key = _bare(name.lower()) if name else ""
+        for end in range(len(key) - 1, PREFIX_CHARS_MIN - 1, -1):
+            if key[end].isalnum():
+                continue
+            row = self._rows.get(key[:end])
+            if row is not None:
+                return row
+        return None
+
+    def resolve(self, base_model: str | None, deployment: str, public: str) -> tuple[PriceRow | None, str]:
+        """The row of a deployment before it has answered, and by what it was found (for the start-up log)."""
+        tries = (
+            (self.exact(base_model), f"base_model {base_model}"),
+            (self.exact(deployment), f"deployment name {deployment}"),
+            (self.exact(public), f"model name {public}"),
+            (self.by_prefix(deployment), f"the beginning of deployment name {deployment}"),
+            (self.by_prefix(public), f"the beginning of model name {public}"),
+        )
+        for row, how in tries:
+            if row is not None:
+                return row, how
+        return None, "nothing"
+
+
+def _bare(key: str) -> str:
+    return key.removeprefix("azure/").removeprefix("azure_ai/")

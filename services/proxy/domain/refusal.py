@@ -1,0 +1,85 @@
+"""Money refusals in the caller's words: which budget, how much, until when, and what would still fit."""
+
+from datetime import UTC, datetime
+
+from services.proxy.domain.admission import Refused
+from shared.allotment import Refusal
+from shared.money import usd_from_nusd, usd_text
+from shared.pricing import TOKENS_PER_PRICE, PriceRow
+
+RETRY_AFTER_S_DEFAULT = 1
+SCOPE_NAMES = {"key": "key", "team": "team", "org": "organization"}
+
+
+def budget_refused(
+    verdict: str, refusal: Refusal, *, prompt_tokens: int, row: PriceRow, choices: int, exceeded_status: int
+) -> Refused:
+    """The answer to a call whose money was not granted.
+
+    `budget_exceeded`: spent, so retrying is of no use before the window ends. `budget_reserved`: held by calls in
+    flight, so it may fit in a moment.
+    """
+    scope = SCOPE_NAMES[refusal.scope_kind]
+    name = f"{scope} {refusal.alias!r}" if refusal.alias else f"{scope} {refusal.scope_id}"
+    ends = None if refusal.window_end_s is None else _iso(refusal.window_end_s)
+    fits = _max_tokens(refusal.room, prompt_tokens, row, choices)
+    extra: dict[str, object] = {
+        "budget": {
+            "scope": refusal.scope_kind,
+            "scope_id": refusal.scope_id,
+            "alias": refusal.alias,
+            "max_budget": usd_from_nusd(refusal.limit),
+            "spend": usd_from_nusd(refusal.spent),
+            "reserved": usd_from_nusd(refusal.reserved),
+            "budget_duration": refusal.duration or None,
+            "window_start": _iso(refusal.window_start_s),
+            "budget_reset_at": ends,
+            "max_tokens_that_fit": fits,
+        }
+    }
+    until = f"It resets at {ends}." if ends else "It does not reset; ask your platform team to raise it."
+    hint = f" A call with max_tokens of at most {fits} would still fit." if fits else ""
+    if verdict == "exceeded":
+        return Refused(
+            exceeded_status,
+            "budget_exceeded",
+            f"The budget of the {name} does not cover this call: {usd_text(refusal.spent)} of "
+            f"{usd_text(refusal.limit)} is spent. {until}{hint}",
+            kind="budget_exceeded",
+            extra=extra,
+            headers=((b"x-should-retry", b"false"),),
+        )
+    wait = refusal.retry_after_s or RETRY_AFTER_S_DEFAULT
+    return Refused(
+        429,
+        "budget_reserved",
+        f"What is left of the budget of the {name} ({usd_text(refusal.limit)}, {usd_text(refusal.spent)} spent) is "
+        f"held by calls in flight. Try again in {wait} s.{hint}",
+        kind="budget_reserved",
+        extra=extra,
+        headers=((b"retry-after", str(wait).encode()),),
+    )
+
+
+def ledger_unreachable() -> Refused:
+    """The answer when nobody can say whether there is money."""
+    return Refused(
+        503,
+        "ledger_unreachable",
+        "The budget service cannot be reached and this key has no money allotted at the moment. Try again shortly.",
+        kind="ledger_unreachable",
+        headers=((b"retry-after", b"2"),),
+    )
+
+
+def _max_tokens(room: int, prompt_tokens: int, row: PriceRow, choices: int) -> int | None:
+    """How many output tokens the rest of the budget pays for; None when not even one."""
+    rates = row.rates_for(prompt_tokens)
+    left = room * TOKENS_PER_PRICE - prompt_tokens * rates.highest_input()
+    if rates.output <= 0 or left < rates.output * choices:
+        return None
+    return left // (rates.output * choices)
+
+
+def _iso(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,65 @@
+"""Admin calls at the front door: an allow list of paths, passed to the service that owns them."""
+
+import logging
+from typing import Any
+
+import httpx
+
+from services.proxy.domain.admission import Refused
+from services.proxy.domain.paths import Route
+from services.proxy.relay import JSON_TYPE, Headers, Send, head
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 30.0
+CONNECTIONS_MAX = 64
+ADMIN_BODY_BYTES_MAX = 1_000_000
+REQUEST_HEADERS = (b"authorization", b"api-key", b"x-api-key", b"content-type", b"idempotency-key", b"accept")
+ANSWER_HEADERS = ("retry-after", "content-disposition")
+
+
+class Forwarder:
+    """Passes admin calls on with the caller's own credential; nothing else of the caller's is believed."""
+
+    def __init__(self, urls: dict[str, str]) -> None:
+        self._urls = {service: url.rstrip("/") for service, url in urls.items()}
+        self._client = httpx.AsyncClient(
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx.Timeout(TIMEOUT_S, connect=2.0),
+            limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
+        )
+
+    async def forward(self, route: Route, scope: Any, body: bytes, send: Send) -> None:
+        """Pass one call on. Raises Refused when its service does not answer."""
+        assert route.service is not None
+        headers = [(name, value) for name, value in scope["headers"] if name in REQUEST_HEADERS]
+        query: bytes = scope.get("query_string", b"")
+        url = self._urls[route.service] + route.path + (f"?{query.decode('ascii', 'replace')}" if query else "")
+        try:
+            answer = await self._client.request(scope["method"], url, headers=headers, content=body)
+        except httpx.HTTPError as error:
+            log.warning("service %s does not answer: %r", route.service, error)
+            raise Refused(
+                503,
+                "service_unavailable",
+                f"The {route.service} service does not answer at the moment. Try again shortly.",
+                kind="server_error",
+                headers=((b"retry-after", b"2"),),
+            ) from error
+        out: Headers = [(b"content-length", str(len(answer.content)).encode())]
+        out += [
+            (name.encode(), value.encode("latin-1"))
+            for name in ANSWER_HEADERS
+            if (value := answer.headers.get(name)) is not None
+        ]
+        kind = answer.headers.get("content-type", "").encode("latin-1")
+        allowed = (
+            kind if kind.startswith((JSON_TYPE, b"text/csv", b"text/plain", b"application/x-ndjson")) else JSON_TYPE
+        )
+        await send(head(answer.status_code, allowed, out))
+        await send({"type": "http.response.body", "body": answer.content})
+
+    async def close(self) -> None:
+        """Give up all connections."""
+        await self._client.aclose()

@@ -1,0 +1,277 @@
+"""The way of one inference call: who, what, how much, then Foundry, then the bill."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from time import perf_counter_ns
+from typing import Any
+
+from services.proxy.directory import Directory
+from services.proxy.domain.admission import Caller, Refused, check_caller, check_model
+from services.proxy.domain.deployments import Deployment
+from services.proxy.domain.dialect import Asked, outgoing_body, read_request
+from services.proxy.domain.estimate import hold_for
+from services.proxy.domain.paths import Route
+from services.proxy.domain.refusal import budget_refused, ledger_unreachable
+from services.proxy.journal import JournalError
+from services.proxy.publisher import Publisher
+from services.proxy.relay import Headers, Receive, Send, StreamRelay, WholeRelay, send_error
+from services.proxy.till import Call, Till
+from services.proxy.treasury import Denied, Treasury, Unreachable
+from services.proxy.upstream import Upstream, UpstreamError, UpstreamRequest
+from shared.access import bearer
+from shared.clock import Clock
+from shared.tasks import Supervisor
+
+log = logging.getLogger(__name__)
+
+BODY_WAIT_S = 60.0
+
+
+class Models:
+    """Public model names and the deployments behind them, taken in turn."""
+
+    def __init__(self, models: dict[str, list[Deployment]]) -> None:
+        self._models = models
+        self._turn = 0
+
+    def __contains__(self, model: str) -> bool:
+        return model in self._models
+
+    def names(self) -> list[str]:
+        """All public names, in the order of the configuration."""
+        return list(self._models)
+
+    def next(self, model: str) -> Deployment:
+        """The deployment that serves the next call of a model."""
+        deployments = self._models[model]
+        if len(deployments) == 1:
+            return deployments[0]
+        self._turn += 1
+        return deployments[self._turn % len(deployments)]
+
+
+class Inference:
+    """Serves chat completions and embeddings."""
+
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        treasury: Treasury,
+        till: Till,
+        publisher: Publisher,
+        upstream: Upstream,
+        models: Models,
+        clock: Clock,
+        tasks: Supervisor,
+        master_key: str,
+        body_bytes_max: int,
+        default_output_tokens: int,
+        exceeded_status: int,
+    ) -> None:
+        self._directory = directory
+        self._treasury = treasury
+        self._till = till
+        self._publisher = publisher
+        self._upstream = upstream
+        self._models = models
+        self._clock = clock
+        self._whole = WholeRelay(till)
+        self._stream = StreamRelay(till, tasks)
+        self._master_key = master_key
+        self._body_bytes_max = body_bytes_max
+        self._default_output = default_output_tokens
+        self._exceeded_status = exceeded_status
+        self.running = 0
+
+    def caller(self, scope: Any) -> Caller:
+        """The caller behind a request's headers. Raises Refused."""
+        secret = bearer(dict(scope["headers"]))
+        if secret is None:
+            raise Refused(
+                401,
+                "missing_api_key",
+                "No API key was sent. Send a virtual key as 'Authorization: Bearer sk-…' or 'api-key: sk-…'.",
+                kind="authentication_error",
+            )
+        if secret == self._master_key:
+            raise Refused(
+                403,
+                "master_key_on_data_plane",
+                "The master key administers; it never calls models. Mint a virtual key with POST /key/generate.",
+                kind="permission_error",
+            )
+        now = self._clock.now()
+        caller = self._directory.find(secret, now)
+        check_caller(caller, now)
+        return caller
+
+    async def serve(self, route: Route, scope: Any, receive: Receive, send: Send) -> None:
+        """One call from its head to its bill. Raises Refused or BadRequest while nothing was sent."""
+        started_ns = perf_counter_ns()
+        caller = self.caller(scope)
+        body = await read_body(scope, receive, self._body_bytes_max)
+        asked = read_request(body, route.endpoint, route.model)
+        check_model(caller, asked.model, asked.model in self._models)
+        deployment = self._models.next(asked.model)
+        call = Call(caller, route.endpoint.value, asked.model, deployment, started_ns)
+        call.body_bytes = len(body)
+        await self._begin(call, asked, len(body))
+        self.running += 1
+        try:
+            await self._exchange(call, route, asked, body, receive, send)
+        finally:
+            self.running -= 1
+
+    async def _begin(self, call: Call, asked: Asked, body_bytes: int) -> None:
+        """Hold the money and write the call down. Raises Refused; nothing is held then."""
+        row = call.deployment.row
+        if row is None:
+            raise Refused(
+                503,
+                "price_unknown",
+                f"No price is known for the model '{asked.model}', so it is not served. The platform team must set"
+                " model_info.base_model or a price in the gateway's configuration.",
+                kind="server_error",
+                headers=((b"x-should-retry", b"false"),),
+            )
+        if self._publisher.full:
+            raise Refused(
+                503,
+                "usage_backlog",
+                "Too many finished calls wait to be recorded. Try again shortly.",
+                kind="server_error",
+                headers=((b"retry-after", b"5"),),
+            )
+        call.held_nusd = hold_for(asked, body_bytes, row, self._default_output)
+        if call.caller.accounts:
+            call.hold = self._treasury.try_hold(call.caller, call.held_nusd)
+            if call.hold is None:
+                try:
+                    call.hold = await self._treasury.hold(call.caller, call.held_nusd)
+                except Denied as denied:
+                    raise budget_refused(
+                        denied.verdict,
+                        denied.refusal,
+                        prompt_tokens=body_bytes,
+                        row=row,
+                        choices=asked.choices,
+                        exceeded_status=self._exceeded_status,
+                    ) from denied
+                except Unreachable as unreachable:
+                    raise ledger_unreachable() from unreachable
+        try:
+            self._till.open(call, row)
+        except JournalError as error:
+            self._till.release(call)
+            log.error("%s", error)
+            raise Refused(
+                503,
+                "journal_unavailable",
+                "The gateway cannot write its journal, so no call may begin. The platform team must look at its disk.",
+                kind="server_error",
+            ) from error
+
+    async def _exchange(
+        self, call: Call, route: Route, asked: Asked, body: bytes, receive: Receive, send: Send
+    ) -> None:
+        """Call Foundry and pass its reply on; the call is settled on every way out."""
+        target = call.deployment.targets[route.endpoint]
+        inject = asked.stream and not asked.include_usage and call.deployment.stream_usage
+        outgoing = outgoing_body(body, model=target.body_model, inject_usage=inject)
+        assert call.opened is not None
+        call_id = call.opened.call_id
+        headers: Headers = [(b"x-tundish-call-id", call_id.encode())]
+        request = UpstreamRequest(
+            target.url,
+            (
+                ("content-type", "application/json"),
+                ("x-ms-client-request-id", call_id),
+                *call.deployment.headers,
+            ),
+            outgoing,
+        )
+        call.upstream_from_ns = perf_counter_ns()
+        try:
+            async with self._upstream.open(request) as reply:
+                kind = (reply.header("content-type") or "").lower()
+                if asked.stream and reply.status == 200 and kind.startswith("text/event-stream"):
+                    await self._stream.relay(call, reply, receive, send, headers, hide_usage=inject)
+                else:
+                    await self._whole.relay(call, reply, send, headers)
+        except UpstreamError as error:
+            call.upstream_until_ns = perf_counter_ns()
+            await self._failed(call, error, send, headers)
+
+    async def _failed(self, call: Call, error: UpstreamError, send: Send, headers: Headers) -> None:
+        """No whole reply came. What was never sent costs nothing; the rest is charged at the hold, as lost."""
+        log.warning("deployment %s at %s: %s", call.deployment.name, call.deployment.host, error)
+        if error.kind == "connect":
+            self._till.settle_free(call, outcome="upstream_error", status=502)
+            await send_error(send, 502, "upstream_unreachable", "Foundry cannot be reached. Try again.", headers)
+        elif error.kind == "timeout":
+            self._till.settle_lost(call, outcome="timeout", status=504)
+            await send_error(send, 504, "upstream_timeout", "Foundry did not answer in time.", headers)
+        else:
+            self._till.settle_lost(call, outcome="upstream_error", status=502)
+            text = "The connection to Foundry broke before its reply was whole."
+            await send_error(send, 502, "upstream_reset", text, headers)
+
+    def model_list(self, caller: Caller) -> list[dict[str, object]]:
+        """The models a key may use, as the models endpoint shows them."""
+        return [model_entry(name) for name in self._models.names() if caller.may_use(name)]
+
+    def model(self, caller: Caller, name: str) -> dict[str, object]:
+        """One model. Raises Refused when there is none that this key may use."""
+        check_model(caller, name, name in self._models)
+        return model_entry(name)
+
+
+_EPOCH = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
+
+
+def model_entry(name: str) -> dict[str, object]:
+    """A model as OpenAI's clients read it; Foundry gives deployments no creation time, so one date stands for all."""
+    return {"id": name, "object": "model", "created": _EPOCH, "owned_by": "tundish"}
+
+
+async def read_body(scope: Any, receive: Receive, limit: int) -> bytes:
+    """The request's body. Raises Refused when it is too large, too slow, or its sender left."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if len(body) > limit:
+        raise _too_large(limit)
+    if message["type"] == "http.request" and (not message.get("more_body", False) or _whole(scope, body)):
+        return body
+    parts = [body]
+    size = len(body)
+    try:
+        async with asyncio.timeout(BODY_WAIT_S):
+            while True:
+                if message["type"] == "http.disconnect":
+                    raise Refused(400, "client_gone", "The caller left before its request was whole.")
+                if size > limit:
+                    raise _too_large(limit)
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+                message = await receive()
+                part: bytes = message.get("body", b"")
+                parts.append(part)
+                size += len(part)
+    except TimeoutError as error:
+        raise Refused(
+            408, "request_timeout", f"The request body did not arrive within {BODY_WAIT_S:.0f} s.", kind="timeout_error"
+        ) from error
+
+
+def _whole(scope: Any, body: bytes) -> bool:
+    """Whether a first piece is all that the declared length promises: no need to wait for the empty last one."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return value == str(len(body)).encode()
+    return False
+
+
+def _too_large(limit: int) -> Refused:
+    return Refused(413, "request_too_large", f"The request body is larger than {limit} bytes.")

@@ -1,0 +1,290 @@
+"""The journal: what a proxy instance has begun and what it has spent, on disk before anybody is told.
+
+One folder per instance, locked while it lives. An `open` record is written before the first byte goes upstream,
+a `usage` record before the last byte goes to the caller; `acked` marks what the ledger's log has. A torn tail is
+expected after a crash. Segments are deleted oldest first, once the log has all their usage and no call of theirs
+is open; opens that would keep an old segment alive are copied forward.
+
+Frame: 4 bytes length, 4 bytes CRC-32, 1 byte kind, then the payload (JSON). Writes are unbuffered: a killed
+process loses nothing, a lost machine at most the time since the last sync.
+"""
+
+import fcntl
+import logging
+import os
+import struct
+from collections import deque
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from zlib import crc32
+
+import msgspec
+
+from shared.events import AccountWindow, UsageRecorded
+from shared.ids import CallId, InstanceId, KeyId, OrgId, PriceId, TeamId
+from shared.pricing import PriceRow
+
+log = logging.getLogger(__name__)
+
+SEGMENT_BYTES = 16 * 1024 * 1024
+FRAME_BYTES_MAX = 1024 * 1024
+COPY_FORWARD_MAX = 10_000
+LOCK_NAME = "lock"
+_HEAD = struct.Struct(">IIB")
+OPEN, USAGE, ACKED = 1, 2, 3
+
+
+class JournalError(Exception):
+    """The journal cannot be written: no call may begin."""
+
+
+class OpenRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A call that has begun, with all that is needed to charge it if nobody ever hears how it ended."""
+
+    call_id: CallId
+    partition: int
+    held_nusd: int
+    windows: tuple[AccountWindow, ...]
+    key_id: KeyId
+    org_id: OrgId
+    endpoint: str
+    model: str
+    deployment: str
+    started_at: datetime
+    serial: int | None = None
+    team_id: TeamId | None = None
+    price_id: PriceId | None = None
+    price: PriceRow | None = None
+
+
+class Acked(msgspec.Struct, frozen=True, array_like=True):
+    """Every event of a partition up to this `n` is in the log."""
+
+    partition: int
+    n: int
+
+
+class Segment:
+    """One file of the journal; `live` counts open calls and unacknowledged events in it."""
+
+    __slots__ = ("fd", "live", "opens", "path", "size")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.size = 0
+        self.live = 0
+        self.opens: dict[str, bytes] = {}
+
+
+_encoder = msgspec.json.Encoder()
+
+
+class Journal:
+    """The journal of this instance. All writes are synchronous and raise JournalError when the disk refuses."""
+
+    def __init__(self, root: Path, instance: InstanceId) -> None:
+        self.instance = instance
+        self.folder = root / instance
+        self._number = 0
+        self.failed: str | None = None
+        try:
+            self.folder.mkdir(parents=True, mode=0o700)
+            self._lock = os.open(self.folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._current = self._next_segment()
+        except OSError as error:
+            raise JournalError(f"the journal in {self.folder} cannot be made: {error.strerror}") from error
+        self._old: deque[Segment] = deque()
+        self._open: dict[str, Segment] = {}
+
+    @property
+    def calls_open(self) -> int:
+        """Calls that have begun and not ended."""
+        return len(self._open)
+
+    def opened(self, record: OpenRecord) -> None:
+        """Write that a call begins. Raises JournalError: the call must not begin then."""
+        payload = _encoder.encode(record)
+        self._write(OPEN, payload)
+        segment = self._current
+        segment.live += 1
+        segment.opens[record.call_id] = payload
+        self._open[record.call_id] = segment
+
+    def used(self, call_id: str, event: bytes) -> Segment:
+        """Write how a call ended; the segment is handed back to `acked` when the log has the event.
+
+        A disk that refuses does not undo a call that was served: the event goes on in memory, and the next call
+        that wants to begin is refused.
+        """
+        began = self._open.pop(call_id)
+        began.live -= 1
+        del began.opens[call_id]
+        try:
+            self._write(USAGE, event)
+        except JournalError as error:
+            log.error("%s; the event is kept in memory until the log has it", error)
+        self._current.live += 1
+        if began is not self._current:
+            self._tidy()
+        return self._current
+
+    def acked(self, partition: int, n: int, segments: list[Segment]) -> None:
+        """Write that the log has a partition's events up to `n`; `segments` held those just acknowledged."""
+        for segment in segments:
+            segment.live -= 1
+        try:
+            self._write(ACKED, _encoder.encode(Acked(partition, n)))
+        except JournalError as error:
+            log.warning("%s; the events in doubt are sent again after a restart, which is harmless", error)
+        self._tidy()
+
+    def sync(self) -> None:
+        """Ask the disk to keep what was written (slow: call it from a thread)."""
+        os.fdatasync(self._current.fd)
+
+    def close(self, *, remove: bool) -> None:
+        """Give the folder up; with `remove` delete it, when the ledger has closed this instance."""
+        for segment in (*self._old, self._current):
+            os.close(segment.fd)
+        if remove:
+            remove_folder(self.folder)
+        os.close(self._lock)
+
+    def _write(self, kind: int, payload: bytes) -> None:
+        frame = _HEAD.pack(len(payload), crc32(payload), kind) + payload
+        if self._current.size + len(frame) > SEGMENT_BYTES:
+            self._rotate()
+        try:
+            written = os.write(self._current.fd, frame)
+        except OSError as error:
+            self._fail(error.strerror or "unknown error")
+        else:
+            self._current.size += written
+            if written != len(frame):
+                self._fail("no space left")
+            self.failed = None
+
+    def _fail(self, reason: str) -> None:
+        """Begin a new segment at the next write, so that no frame follows a torn one."""
+        self.failed = reason
+        try:
+            self._rotate()
+        except OSError as error:
+            log.error("the journal cannot be written: %s", error)
+        raise JournalError(f"the journal in {self.folder} cannot be written: {reason}")
+
+    def _rotate(self) -> None:
+        segment = self._next_segment()
+        self._old.append(self._current)
+        self._current = segment
+        self._copy_forward()
+        self._tidy()
+
+    def _next_segment(self) -> Segment:
+        self._number += 1
+        return Segment(self.folder / f"{self._number:08d}.journal")
+
+    def _copy_forward(self) -> None:
+        """Move the opens of old segments into the current one, so that a long call keeps no old file alive."""
+        moved = 0
+        for segment in self._old:
+            for call_id, payload in list(segment.opens.items()):
+                if moved >= COPY_FORWARD_MAX:
+                    return
+                frame = _HEAD.pack(len(payload), crc32(payload), OPEN) + payload
+                self._current.size += os.write(self._current.fd, frame)
+                segment.live -= 1
+                del segment.opens[call_id]
+                self._current.live += 1
+                self._current.opens[call_id] = payload
+                self._open[call_id] = self._current
+                moved += 1
+
+    def _tidy(self) -> None:
+        while self._old and self._old[0].live == 0:
+            segment = self._old.popleft()
+            os.close(segment.fd)
+            segment.path.unlink(missing_ok=True)
+
+
+class Remains(msgspec.Struct, kw_only=True):
+    """What a dead instance left: calls that never ended, events, and what of them the log is known to have."""
+
+    instance: InstanceId
+    folder: Path
+    lock: int
+    opens: dict[str, OpenRecord]
+    events: dict[int, dict[int, bytes]]
+    acked: dict[int, int]
+
+    def give_up(self) -> None:
+        """Unlock the journal and leave it to the next who tries."""
+        os.close(self.lock)
+
+
+def lock_remains(root: Path, own: InstanceId) -> Iterator[Remains]:
+    """The journals of instances that no longer run (their lock is free), each locked by us now."""
+    if not root.is_dir():
+        return
+    for folder in sorted(root.iterdir()):
+        if folder.name == own or not folder.is_dir():
+            continue
+        try:
+            lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            continue
+        yield _read_remains(folder, lock)
+
+
+def _read_remains(folder: Path, lock: int) -> Remains:
+    remains = Remains(instance=InstanceId(folder.name), folder=folder, lock=lock, opens={}, events={}, acked={})
+    for path in sorted(folder.glob("*.journal")):
+        for kind, payload in read_frames(path.read_bytes()):
+            if kind == OPEN:
+                record = msgspec.json.decode(payload, type=OpenRecord)
+                remains.opens[record.call_id] = record
+            elif kind == USAGE:
+                event = msgspec.json.decode(payload, type=UsageRecorded)
+                remains.opens.pop(event.call_id, None)
+                remains.events.setdefault(event.partition, {})[event.n] = payload
+            elif kind == ACKED:
+                mark = msgspec.json.decode(payload, type=Acked)
+                remains.acked[mark.partition] = max(mark.n, remains.acked.get(mark.partition, 0))
+    return remains
+
+
+def read_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The whole frames of a segment; ends at the first that is torn or damaged."""
+    at = 0
+    while at + _HEAD.size <= len(data):
+        length, checksum, kind = _HEAD.unpack_from(data, at)
+        payload = data[at + _HEAD.size : at + _HEAD.size + length]
+        if length > FRAME_BYTES_MAX or len(payload) < length or crc32(payload) != checksum:
+            return
+        yield kind, payload
+        at += _HEAD.size + length
+
+
+def release(remains: Remains) -> None:
+    """Delete a recovered journal and give up its lock."""
+    remove_folder(remains.folder)
+    os.close(remains.lock)
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a journal's folder; the lock last, so that nobody takes half a journal for a whole one."""
+    for path in folder.glob("*.journal"):
+        path.unlink(missing_ok=True)
+    (folder / LOCK_NAME).unlink(missing_ok=True)
+    try:
+        folder.rmdir()
+    except OSError as error:
+        log.warning("journal folder %s stays: %s", folder, error.strerror)
