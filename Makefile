@@ -1,0 +1,52 @@
+# Everything one does with Tundish from a checkout; `make help` lists it.
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+# The first of these that is Python 3.11 or later; `make PYTHON=/path/to/python3 …` overrides it.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && command -v "$$p" && break; done)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: up down test lint types bench fmt lock clean help
+
+up: $(READY) ## run everything on this machine: http://127.0.0.1:4000 (TUNDISH_PORT); Ctrl-C stops it
+	@$(BIN)/python -m deploy.local.up
+
+down: $(READY) ## stop what `make up` runs from this folder (TUNDISH_HOME)
+	@$(BIN)/python -m deploy.local.up --down
+
+test: $(READY) ## run all tests
+	$(BIN)/python -m pytest
+
+lint: types ## check style, formatting, layers and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: $(READY) ## check types strictly
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(READY) ## measure calls per second and added latency on this machine
+	$(BIN)/python -m tests.bench.run
+
+fmt: $(READY) ## format the code
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+clean: ## remove the virtual environment and caches (never the data in .tundish)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The virtual environment: made once, and again when the lock changes.
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Tundish needs Python 3.11 or later, and none was found. Install one, or: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Preparing $(VENV) with $(PYTHON); this happens once and takes a minute."
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module does not work here (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
