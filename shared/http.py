@@ -6,7 +6,6 @@ from typing import Any
 
 from litestar import Litestar, Request, Response, get
 from litestar.exceptions import HTTPException, ValidationException
-from litestar.openapi.config import OpenAPIConfig
 from litestar.types import ControllerRouterHandler
 
 from shared.access import Gatekeeper, Principal
@@ -49,7 +48,6 @@ def admin_of(request: HttpRequest) -> Principal:
 
 def internal_app(
     *,
-    title: str,
     health: Health,
     metrics: Metrics,
     gate: Gatekeeper,
@@ -86,7 +84,7 @@ def internal_app(
             BusUnavailable: on_unavailable,
             Exception: on_unexpected,
         },
-        openapi_config=OpenAPIConfig(title=title, version="1", path="/docs"),
+        openapi_config=None,  # a page that anybody could read; docs/api.md describes the API
         request_max_body_size=ADMIN_BODY_BYTES_MAX,
         logging_config=None,
     )

@@ -24,6 +24,7 @@ class Supervisor:
         task = asyncio.get_running_loop().create_task(self._once(name, work), name=name)
         self._tasks[name] = task
         task.add_done_callback(lambda done: self._forget(name, done))
+        task.add_done_callback(lambda _: work.close())  # for one that was cancelled before its first step
         return task
 
     def keep(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:

@@ -45,6 +45,7 @@ def configure_logging(style: str, level: str) -> None:
     root.setLevel(level.upper())
     for noisy in ("httpx", "httpcore", "azure", "apscheduler", "nats", "_granian"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("asyncpg").setLevel(logging.ERROR)  # it logs a traceback for each failed reconnection
 
 
 class Counter:

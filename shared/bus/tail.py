@@ -7,7 +7,7 @@ the reader starts a new one from the position it has reached.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 import msgspec
@@ -77,7 +77,7 @@ class Tail:
         self._queue: asyncio.Queue[Msg] = asyncio.Queue()
         self._name = f"tail-{uuid7()}"
 
-    async def batches(self) -> AsyncIterator[TailBatch]:
+    async def batches(self) -> AsyncGenerator[TailBatch, None]:
         """Batches for ever; the first says whether anything is stored. Ends only by an exception."""
         incarnation = self._bus.incarnation
         if self._created is not None:

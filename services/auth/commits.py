@@ -1,0 +1,86 @@
+"""One change of one scope: load its events, decide, append; once more when somebody else was faster."""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import msgspec
+
+from services.auth.domain import key, org, team
+from services.auth.domain.key import KeyState
+from services.auth.domain.org import OrgState
+from services.auth.domain.stamp import IDS_PER_DECISION, Stamp
+from services.auth.domain.team import TeamState
+from services.auth.store import EventStore
+from shared.clock import Clock
+from shared.errors import VersionConflict
+from shared.events import AnyAuthEvent
+from shared.ids import EventId, KeyId, OrgId, TeamId, uuid7
+
+ATTEMPTS_MAX = 5
+S = TypeVar("S", KeyState, TeamState, OrgState)
+
+Decide = Callable[[S | None, Stamp], list[AnyAuthEvent]]
+
+
+class Change(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
+    """What came of a decision: the state now, and the position of its last event (None: nothing changed)."""
+
+    state: S
+    position: int | None
+
+
+class Commits:
+    """Decisions made durable. `source` names this program and this start of it."""
+
+    def __init__(self, store: EventStore, clock: Clock, source: str) -> None:
+        self._store = store
+        self._clock = clock
+        self._source = source
+
+    def stamp(self, actor: str, cause: str = "") -> Stamp:
+        """Time, actor and fresh ids for one decision."""
+        ids = tuple(EventId(uuid7()) for _ in range(IDS_PER_DECISION))
+        return Stamp(at=self._clock.now(), source=self._source, actor=actor, cause=cause, ids=ids)
+
+    async def key(self, key_id: KeyId, decide: Decide[KeyState], *, actor: str, cause: str = "") -> Change[KeyState]:
+        """Change a key. Raises what `decide` raises, Duplicate, VersionConflict, StoreUnavailable."""
+        return await self._commit(f"key:{key_id}", decide, key.evolve, actor, cause)
+
+    async def team(
+        self, team_id: TeamId, decide: Decide[TeamState], *, actor: str, cause: str = ""
+    ) -> Change[TeamState]:
+        """Change a team. Raises as `key` does."""
+        return await self._commit(f"team:{team_id}", decide, team.evolve, actor, cause)
+
+    async def org(self, org_id: OrgId, decide: Decide[OrgState], *, actor: str, cause: str = "") -> Change[OrgState]:
+        """Change an organization. Raises as `key` does."""
+        return await self._commit(f"org:{org_id}", decide, org.evolve, actor, cause)
+
+    async def _commit(
+        self,
+        stream_id: str,
+        decide: Decide[S],
+        evolve: Callable[[S | None, AnyAuthEvent], S],
+        actor: str,
+        cause: str,
+    ) -> Change[S]:
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            history = await self._store.load(stream_id)
+            state: S | None = None
+            for event in history:
+                state = evolve(state, event)
+            events = decide(state, self.stamp(actor, cause))
+            for event in events:
+                state = evolve(state, event)
+            if state is None:
+                raise ValueError(f"a decision about {stream_id} led to nothing")
+            if not events:
+                return Change(state=state, position=None)
+            try:
+                position = await self._store.append(stream_id, len(history), events, state)
+            except VersionConflict:
+                if attempt == ATTEMPTS_MAX:
+                    raise
+                continue
+            return Change(state=state, position=position)
+        raise AssertionError("unreachable")

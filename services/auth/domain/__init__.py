@@ -1,0 +1,1 @@
+"""The decisions of auth, pure: commands and state in, events out."""

@@ -1,0 +1,280 @@
+"""A key: its decisions and its state as a fold of its events. `None` is the state of a key that never was."""
+
+from datetime import datetime
+from typing import TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from services.auth.domain.budget import BudgetPatch, budgets_after
+from services.auth.domain.stamp import Stamp
+from shared.errors import ApiError
+from shared.events import (
+    AnyAuthEvent,
+    BudgetSet,
+    KeyBlocked,
+    KeyDeleted,
+    KeyIssued,
+    KeySecretMinted,
+    KeyUnblocked,
+    KeyUpdated,
+)
+from shared.ids import AccountId, KeyId, OrgId, TeamId
+from shared.policy import Budget
+
+T = TypeVar("T")
+
+
+class HashedSecret(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret as it is stored: keyed hash under a pepper's label, and its masked form."""
+
+    label: str
+    digest: str
+    hint: str
+
+
+class SecretState(HashedSecret, frozen=True, kw_only=True):
+    """One secret version of a key."""
+
+    version: int
+    not_after: datetime | None = None
+
+
+class KeyState(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is known of a key; times are UTC."""
+
+    key_id: KeyId
+    org_id: OrgId
+    created_at: datetime
+    created_by: str
+    updated_at: datetime
+    updated_by: str
+    team_id: TeamId | None = None
+    alias: str | None = None
+    models: tuple[str, ...] = ()
+    metadata: dict[str, object] = {}
+    expires_at: datetime | None = None
+    rpm_limit: int | None = None
+    tpm_limit: int | None = None
+    budgets: tuple[Budget, ...] = ()
+    secrets: tuple[SecretState, ...] = ()
+    blocked: bool = False
+    unblocked_at: datetime | None = None
+    deleted_at: datetime | None = None
+
+    @property
+    def budget(self) -> Budget | None:
+        """The key's account, if it has one."""
+        return self.budgets[0] if self.budgets else None
+
+
+class IssueKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A new key with its first secret. `account` names its account should it get a budget."""
+
+    key_id: KeyId
+    org_id: OrgId
+    secret: HashedSecret
+    account: AccountId
+    team_id: TeamId | None = None
+    alias: str | None = None
+    models: tuple[str, ...] = ()
+    metadata: dict[str, object] = {}
+    expires_at: datetime | None = None
+    rpm_limit: int | None = None
+    tpm_limit: int | None = None
+    budget: BudgetPatch = BudgetPatch()
+    blocked: bool = False
+
+
+class UpdateKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of settings: UNSET stays as it is. Team, organization and `blocked` may be repeated, not changed."""
+
+    account: AccountId
+    alias: str | UnsetType | None = UNSET
+    models: tuple[str, ...] | UnsetType = UNSET
+    metadata: dict[str, object] | UnsetType = UNSET
+    expires_at: datetime | UnsetType | None = UNSET
+    rpm_limit: int | UnsetType | None = UNSET
+    tpm_limit: int | UnsetType | None = UNSET
+    budget: BudgetPatch = BudgetPatch()
+    team_id: str | UnsetType = UNSET
+    org_id: str | UnsetType = UNSET
+    blocked: bool | UnsetType = UNSET
+
+
+def decide_issue(state: KeyState | None, command: IssueKey, stamp: Stamp) -> list[AnyAuthEvent]:
+    """A key comes to be. The secret is minted last: whoever can use it finds all its limits in place."""
+    if state is not None:
+        raise ApiError(409, "key_exists", f"The key {command.key_id} exists already.")
+    events: list[AnyAuthEvent] = [
+        KeyIssued(
+            **stamp.envelope(0),
+            key_id=command.key_id,
+            org_id=command.org_id,
+            team_id=command.team_id,
+            alias=command.alias,
+            models=command.models,
+            metadata=command.metadata,
+            expires_at=command.expires_at,
+            rpm_limit=command.rpm_limit,
+            tpm_limit=command.tpm_limit,
+        )
+    ]
+    events += _budget_events(command.key_id, None, command.budget, command.account, stamp, len(events))
+    if command.blocked:
+        events.append(KeyBlocked(**stamp.envelope(len(events)), key_id=command.key_id))
+    secret = command.secret
+    events.append(
+        KeySecretMinted(
+            **stamp.envelope(len(events)),
+            key_id=command.key_id,
+            version=1,
+            label=secret.label,
+            digest=secret.digest,
+            hint=secret.hint,
+        )
+    )
+    return events
+
+
+def decide_update(state: KeyState | None, command: UpdateKey, stamp: Stamp) -> list[AnyAuthEvent]:
+    """The settings change; nothing comes of a request that changes nothing."""
+    key = living(state)
+    _refuse_moves(key, command)
+    after = KeyUpdated(
+        **stamp.envelope(0),
+        key_id=key.key_id,
+        alias=_or(command.alias, key.alias),
+        models=_or(command.models, key.models),
+        metadata=_or(command.metadata, key.metadata),
+        expires_at=_or(command.expires_at, key.expires_at),
+        rpm_limit=_or(command.rpm_limit, key.rpm_limit),
+        tpm_limit=_or(command.tpm_limit, key.tpm_limit),
+    )
+    events: list[AnyAuthEvent] = []
+    if _settings(after) != _settings(key):
+        events.append(after)
+    return events + _budget_events(key.key_id, key.budget, command.budget, command.account, stamp, len(events))
+
+
+def decide_block(state: KeyState | None, stamp: Stamp) -> list[AnyAuthEvent]:
+    """The key is refused from now on; nothing comes of blocking it twice."""
+    key = living(state)
+    return [] if key.blocked else [KeyBlocked(**stamp.envelope(0), key_id=key.key_id)]
+
+
+def decide_unblock(state: KeyState | None, stamp: Stamp, *, entry: bool) -> list[AnyAuthEvent]:
+    """The key works again. `entry`: a revocation stands in the bucket that was never recorded here."""
+    key = living(state)
+    return [KeyUnblocked(**stamp.envelope(0), key_id=key.key_id)] if key.blocked or entry else []
+
+
+def decide_delete(state: KeyState | None, stamp: Stamp) -> list[AnyAuthEvent]:
+    """The key is dead for good; nothing comes of deleting it twice."""
+    if state is not None and state.deleted_at is not None:
+        return []
+    return [KeyDeleted(**stamp.envelope(0), key_id=living(state).key_id)]
+
+
+def evolve(state: KeyState | None, event: AnyAuthEvent) -> KeyState:
+    """The state after one more event."""
+    if isinstance(event, KeyIssued):
+        return KeyState(
+            key_id=event.key_id,
+            org_id=event.org_id,
+            team_id=event.team_id,
+            alias=event.alias,
+            models=event.models,
+            metadata=event.metadata,
+            expires_at=event.expires_at,
+            rpm_limit=event.rpm_limit,
+            tpm_limit=event.tpm_limit,
+            created_at=event.at,
+            created_by=event.actor,
+            updated_at=event.at,
+            updated_by=event.actor,
+        )
+    if state is None:
+        raise ValueError(f"the first event of a key is not {type(event).__name__}")
+    return _changed(msgspec.structs.replace(state, updated_at=event.at, updated_by=event.actor), event)
+
+
+def _changed(state: KeyState, event: AnyAuthEvent) -> KeyState:
+    replace = msgspec.structs.replace
+    match event:
+        case KeySecretMinted():
+            secret = SecretState(
+                version=event.version,
+                label=event.label,
+                digest=event.digest,
+                hint=event.hint,
+                not_after=event.not_after,
+            )
+            return replace(state, secrets=(*state.secrets, secret))
+        case KeyUpdated():
+            return replace(
+                state,
+                alias=event.alias,
+                models=event.models,
+                metadata=event.metadata,
+                expires_at=event.expires_at,
+                rpm_limit=event.rpm_limit,
+                tpm_limit=event.tpm_limit,
+            )
+        case BudgetSet():
+            return replace(state, budgets=event.budgets)
+        case KeyBlocked():
+            return replace(state, blocked=True)
+        case KeyUnblocked():
+            return replace(state, blocked=False, unblocked_at=event.at)
+        case KeyDeleted():
+            return replace(state, deleted_at=event.at)
+        case _:
+            raise ValueError(f"{type(event).__name__} is no event of a key")
+
+
+def living(state: KeyState | None) -> KeyState:
+    """The key itself. Raises ApiError 404 when there is none, or it was deleted."""
+    if state is None:
+        raise ApiError(404, "key_not_found", "There is no such key.", param="key", kind="not_found_error")
+    if state.deleted_at is not None:
+        raise ApiError(
+            404,
+            "key_not_found",
+            f"The key {state.key_id} was deleted at {state.deleted_at.isoformat(timespec='seconds')}.",
+            param="key",
+            kind="not_found_error",
+        )
+    return state
+
+
+def _budget_events(
+    key_id: KeyId, current: Budget | None, patch: BudgetPatch, fresh: AccountId, stamp: Stamp, n: int
+) -> list[AnyAuthEvent]:
+    budgets = budgets_after(current, patch, kind="key", scope_id=key_id, fresh=fresh, at=stamp.at)
+    if budgets is None:
+        return []
+    return [BudgetSet(**stamp.envelope(n), scope_kind="key", scope_id=key_id, budgets=budgets)]
+
+
+def _refuse_moves(key: KeyState, command: UpdateKey) -> None:
+    moves = (("team_id", command.team_id, key.team_id), ("organization_id", command.org_id, key.org_id))
+    for name, wanted, current in moves:
+        if wanted is not UNSET and wanted != current:
+            raise ApiError(
+                400,
+                "not_supported",
+                f"{name} of a key cannot be changed: its spend belongs to where it is. Mint a key there instead.",
+                param=name,
+            )
+    if command.blocked is not UNSET and command.blocked != key.blocked:
+        route = "/key/block" if command.blocked else "/key/unblock"
+        raise ApiError(400, "not_supported", f"blocked is changed by POST {route}.", param="blocked")
+
+
+def _or(value: T | UnsetType, current: T) -> T:
+    return current if isinstance(value, UnsetType) else value
+
+
+def _settings(of: KeyUpdated | KeyState) -> tuple[object, ...]:
+    return (of.alias, of.models, of.metadata, of.expires_at, of.rpm_limit, of.tpm_limit)

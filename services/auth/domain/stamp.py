@@ -1,0 +1,36 @@
+"""What an event carries beside its content: who, when, why, and an id made outside of the domain."""
+
+from datetime import datetime
+from typing import TypedDict
+
+import msgspec
+
+from shared.ids import EventId
+
+
+class Envelope(TypedDict):
+    """The keyword arguments that every event of auth takes."""
+
+    id: EventId
+    at: datetime
+    source: str
+    actor: str
+    cause: str
+
+
+class Stamp(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision's time (UTC), actor and cause, with enough fresh ids for its events."""
+
+    at: datetime
+    source: str
+    actor: str
+    ids: tuple[EventId, ...]
+    cause: str = ""
+
+    def envelope(self, n: int) -> Envelope:
+        """The envelope of the decision's n-th event."""
+        return Envelope(id=self.ids[n], at=self.at, source=self.source, actor=self.actor, cause=self.cause)
+
+
+IDS_PER_DECISION = 6
+"""No decision makes more events than this."""

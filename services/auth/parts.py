@@ -1,0 +1,105 @@
+"""What the use cases are made of, in one bundle, and the ways they all find a key and wait for the relay."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from services.auth.commits import Commits
+from services.auth.directory import Directory
+from services.auth.domain.values import refuse_odd
+from services.auth.relay import Relay
+from services.auth.revocations import Revocations
+from services.auth.secret import Vault, mistyped
+from services.auth.spend import Ledger
+from services.auth.store import Duplicate
+from services.auth.store_views import Views
+from shared.clock import Clock
+from shared.errors import ApiError, StoreUnavailable
+from shared.ids import KeyId
+from shared.tasks import Supervisor
+
+LATE = "recorded, and in force as soon as the proxies hear of it: the message bus does not answer at the moment"
+_TAKEN = {
+    "key_alias": "another key has this alias: aliases of keys are unique",
+    "team_alias": "another team of the organization has this alias",
+    "key": "this secret is, or was, that of another key: a secret is used once",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of one running service."""
+
+    commits: Commits
+    views: Views
+    directory: Directory
+    revocations: Revocations
+    relay: Relay
+    vault: Vault
+    ledger: Ledger
+    tasks: Supervisor
+    clock: Clock
+
+    async def find(self, reference: str) -> KeyId:
+        """The key that a secret, a key id or a stored hash names. Raises ApiError 404, 503.
+
+        The mirror is asked first: it needs no database.
+        """
+        refuse_odd("key", reference)
+        key_id = self.directory.find(reference)
+        if key_id is not None:
+            return key_id
+        try:
+            digests = self.vault.digests(reference)
+            if digests:
+                key_id = await self.views.key_of_digest(digests)
+            elif await self.views.key(reference) is not None:
+                key_id = KeyId(reference)
+        except StoreUnavailable as error:
+            raise _unseen() from error
+        if key_id is None:
+            hint = " Its checksum is wrong: it was probably mistyped." if mistyped(reference) else ""
+            raise ApiError(404, "key_not_found", f"There is no such key.{hint}", param="key", kind="not_found_error")
+        return key_id
+
+    async def find_alias(self, alias: str) -> KeyId:
+        """The living key of an alias. Raises ApiError 404, 503."""
+        refuse_odd("key_alias", alias)
+        try:
+            key_id = await self.views.key_of_alias(alias)
+        except StoreUnavailable as error:
+            key_id = self.directory.find_alias(alias)
+            if key_id is None:
+                raise _unseen() from error
+        if key_id is None:
+            raise ApiError(
+                404,
+                "key_not_found",
+                f"No key has the alias {alias!r}.",
+                param="key_alias",
+                kind="not_found_error",
+            )
+        return key_id
+
+    async def in_force(self, position: int | None) -> list[str]:
+        """Wait until a commit is in force; a warning when that takes too long."""
+        return [] if await self.relay.applied_in_time(position) else [LATE]
+
+
+@contextmanager
+def saying_what_is_taken() -> Generator[None, None, None]:
+    """Turn a broken uniqueness into an answer for the caller."""
+    try:
+        yield
+    except Duplicate as error:
+        param = "key" if error.what == "secret" else error.what
+        raise ApiError(409, f"{param}_taken", f"{param}: {_TAKEN.get(param, 'taken')}.", param=param) from error
+
+
+def _unseen() -> ApiError:
+    return ApiError(
+        503,
+        "unavailable",
+        "The key is not known to the proxies, and the database, which may know more, does not answer."
+        " Try again shortly.",
+    )

@@ -1,0 +1,121 @@
+"""The event table: append with an expected version, load a stream, read on after a position.
+
+Every method raises StoreUnavailable when the database does not answer.
+"""
+
+from collections.abc import Sequence
+
+import asyncpg
+import msgspec
+
+from services.auth.store_database import Database, execute, rows, value
+from services.auth.store_views import State, show, show_secret
+from shared.errors import StoreError, StoreUnavailable, VersionConflict
+from shared.events import AnyAuthEvent, KeySecretMinted, decode_auth, encode, type_of
+
+APPEND_LOCK = 0x6175_7468
+"""Advisory lock of appends: positions are given in the order of commits, so a reader never skips one."""
+READ_MAX = 500
+
+
+class Duplicate(StoreError):
+    """A value that must be unique is taken; `what` is `key_alias`, `team_alias` or `secret`."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is taken")
+        self.what = what
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """An event of the table with its place in the order of commits and the id of its stream's subject."""
+
+    position: int
+    scope_id: str
+    event: AnyAuthEvent
+
+
+_UNIQUE = {
+    "key_alias_of_living": "key_alias",
+    "team_alias_in_org": "team_alias",
+    "secret_view_pkey": "secret",
+}
+_VERSIONED = ("event_pkey", "event_position_key", "event_event_id_key")
+
+
+class EventStore:
+    """The system of record. Streams are named `key:<id>`, `team:<id>` and `org:<id>`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def load(self, stream_id: str) -> list[AnyAuthEvent]:
+        """All events of a stream in order; its version is their number."""
+        async with self._database.connection() as connection:
+            found = await rows(connection, "SELECT body FROM event WHERE stream_id = $1 ORDER BY version", stream_id)
+        return [decode_auth(row["body"]) for row in found]
+
+    async def append(self, stream_id: str, version: int, events: Sequence[AnyAuthEvent], state: State) -> int:
+        """Append to a stream whose version is `version`, with the state the events lead to; the last position.
+
+        Raises VersionConflict when somebody was faster, Duplicate when a unique value is taken.
+        """
+        try:
+            async with self._database.connection() as connection, connection.transaction():
+                await execute(connection, "SELECT pg_advisory_xact_lock($1)", APPEND_LOCK)
+                head: int = await value(connection, "SELECT coalesce(max(position), 0) FROM event")
+                for n, event in enumerate(events, start=1):
+                    await execute(
+                        connection,
+                        "INSERT INTO event (position, stream_id, version, event_id, type, body, actor, cause, at)"
+                        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                        head + n,
+                        stream_id,
+                        version + n,
+                        event.id,
+                        type_of(event),
+                        encode(event).decode(),
+                        event.actor,
+                        event.cause,
+                        event.at,
+                    )
+                await show(connection, state)
+                for event in events:
+                    if isinstance(event, KeySecretMinted):
+                        await show_secret(connection, event)
+        except asyncpg.UniqueViolationError as error:
+            constraint = str(getattr(error, "constraint_name", ""))
+            if constraint in _VERSIONED:
+                raise VersionConflict(f"{stream_id} was changed by somebody else") from error
+            raise Duplicate(_UNIQUE.get(constraint, constraint)) from error
+        except asyncpg.ForeignKeyViolationError as error:
+            raise StoreUnavailable(f"what {stream_id} belongs to is not there yet") from error
+        return head + len(events)
+
+    async def after(self, position: int, limit: int = READ_MAX) -> list[Stored]:
+        """Events above a position in the order of commits; each carries its position."""
+        async with self._database.connection() as connection:
+            found = await rows(
+                connection,
+                "SELECT position, stream_id, body FROM event WHERE position > $1 ORDER BY position LIMIT $2",
+                position,
+                limit,
+            )
+        return [
+            Stored(
+                position=row["position"],
+                scope_id=str(row["stream_id"]).partition(":")[2],
+                event=msgspec.structs.replace(decode_auth(row["body"]), position=row["position"]),
+            )
+            for row in found
+        ]
+
+    async def head(self) -> int:
+        """The last position; 0 when there is no event."""
+        async with self._database.connection() as connection:
+            return await value(connection, "SELECT coalesce(max(position), 0) FROM event")
+
+    async def event_id_at(self, position: int) -> str | None:
+        """The id of the event at a position, None if there is none."""
+        async with self._database.connection() as connection:
+            found = await value(connection, "SELECT event_id FROM event WHERE position = $1", position)
+        return None if found is None else str(found)

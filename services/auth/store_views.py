@@ -1,0 +1,156 @@
+"""The tables that answers are read from: written in the transaction of each append, one row per scope.
+
+Every method raises StoreUnavailable when the database does not answer.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from services.auth.domain.key import KeyState
+from services.auth.domain.org import OrgState
+from services.auth.domain.team import TeamState
+from services.auth.store_database import Database, execute, rows, value
+from shared.events import KeySecretMinted
+from shared.ids import KeyId
+
+if TYPE_CHECKING:
+    from shared.pg import PgConnection
+
+State = KeyState | TeamState | OrgState
+
+
+class KeyFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which living keys a list shows; None: no matter."""
+
+    team_id: str | None = None
+    org_id: str | None = None
+    alias: str | None = None
+
+
+class Views:
+    """Reads of the present state."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def org(self, org_id: str) -> OrgState | None:
+        """An organization."""
+        body = await self._value("SELECT body FROM org_view WHERE org_id = $1", org_id)
+        return None if body is None else msgspec.json.decode(body, type=OrgState)
+
+    async def team(self, team_id: str) -> TeamState | None:
+        """A team."""
+        body = await self._value("SELECT body FROM team_view WHERE team_id = $1", team_id)
+        return None if body is None else msgspec.json.decode(body, type=TeamState)
+
+    async def key(self, key_id: str) -> KeyState | None:
+        """A key, living or deleted."""
+        body = await self._value("SELECT body FROM key_view WHERE key_id = $1", key_id)
+        return None if body is None else msgspec.json.decode(body, type=KeyState)
+
+    async def key_of_alias(self, alias: str) -> KeyId | None:
+        """The living key of an alias."""
+        found = await self._value("SELECT key_id FROM key_view WHERE alias = $1 AND deleted_at IS NULL", alias)
+        return None if found is None else KeyId(found)
+
+    async def key_of_digest(self, digests: Sequence[str]) -> KeyId | None:
+        """The key, living or deleted, that has a secret with one of these hashes."""
+        found = await self._value(
+            "SELECT key_id FROM secret_view WHERE digest = ANY($1::text[]) LIMIT 1", list(digests)
+        )
+        return None if found is None else KeyId(found)
+
+    async def keys(self, wanted: KeyFilter, *, page: int, size: int) -> tuple[list[KeyState], int]:
+        """(living keys of a page, newest first; how many there are in all)."""
+        where = (
+            "deleted_at IS NULL AND ($1::text IS NULL OR team_id = $1)"
+            " AND ($2::text IS NULL OR org_id = $2) AND ($3::text IS NULL OR alias = $3)"
+        )
+        arguments = (wanted.team_id, wanted.org_id, wanted.alias)
+        order = "ORDER BY created_at DESC, key_id DESC LIMIT $4 OFFSET $5"
+        async with self._database.connection() as connection:
+            total: int = await value(connection, f"SELECT count(*) FROM key_view WHERE {where}", *arguments)
+            found = await rows(
+                connection,
+                f"SELECT body FROM key_view WHERE {where} {order}",
+                *arguments,
+                size,
+                (page - 1) * size,
+            )
+        return [msgspec.json.decode(row["body"], type=KeyState) for row in found], total
+
+    async def teams(self, org_id: str | None, *, limit: int) -> list[TeamState]:
+        """Teams, of one organization if it is named, oldest first."""
+        async with self._database.connection() as connection:
+            found = await rows(
+                connection,
+                "SELECT body FROM team_view WHERE $1::text IS NULL OR org_id = $1"
+                " ORDER BY created_at, team_id LIMIT $2",
+                org_id,
+                limit,
+            )
+        return [msgspec.json.decode(row["body"], type=TeamState) for row in found]
+
+    async def orgs(self, *, limit: int) -> list[OrgState]:
+        """Organizations, oldest first."""
+        async with self._database.connection() as connection:
+            found = await rows(connection, "SELECT body FROM org_view ORDER BY created_at, org_id LIMIT $1", limit)
+        return [msgspec.json.decode(row["body"], type=OrgState) for row in found]
+
+    async def _value(self, query: str, argument: object) -> str | None:
+        async with self._database.connection() as connection:
+            return await value(connection, query, argument)
+
+
+async def show(connection: "PgConnection", state: State) -> None:
+    """Write a scope's row."""
+    body = msgspec.json.encode(state).decode()
+    match state:
+        case OrgState():
+            await execute(
+                connection,
+                "INSERT INTO org_view (org_id, created_at, body) VALUES ($1, $2, $3)"
+                " ON CONFLICT (org_id) DO UPDATE SET body = excluded.body",
+                state.org_id,
+                state.created_at,
+                body,
+            )
+        case TeamState():
+            await execute(
+                connection,
+                "INSERT INTO team_view (team_id, org_id, alias, created_at, body) VALUES ($1, $2, $3, $4, $5)"
+                " ON CONFLICT (team_id) DO UPDATE SET alias = excluded.alias, body = excluded.body",
+                state.team_id,
+                state.org_id,
+                state.alias,
+                state.created_at,
+                body,
+            )
+        case KeyState():
+            await execute(
+                connection,
+                "INSERT INTO key_view (key_id, org_id, team_id, alias, created_at, deleted_at, body)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (key_id) DO UPDATE SET"
+                " alias = excluded.alias, deleted_at = excluded.deleted_at, body = excluded.body",
+                state.key_id,
+                state.org_id,
+                state.team_id,
+                state.alias,
+                state.created_at,
+                state.deleted_at,
+                body,
+            )
+
+
+async def show_secret(connection: "PgConnection", event: KeySecretMinted) -> None:
+    """Write the row by which a secret's key is found."""
+    await execute(
+        connection,
+        "INSERT INTO secret_view (label, digest, key_id, version) VALUES ($1, $2, $3, $4)",
+        event.label,
+        event.digest,
+        event.key_id,
+        event.version,
+    )

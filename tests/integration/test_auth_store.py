@@ -1,0 +1,193 @@
+"""The event table of auth: append-only, versioned, in the order of commits without holes."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from functools import partial
+
+import asyncpg
+import pytest
+
+from services.auth.commits import Commits
+from services.auth.domain import key as domain
+from services.auth.domain import org as org_domain
+from services.auth.domain.key import HashedSecret, IssueKey, KeyState, UpdateKey
+from services.auth.domain.org import CreateOrg, OrgState
+from services.auth.domain.stamp import Stamp
+from services.auth.store import Duplicate, EventStore
+from services.auth.store_database import Database
+from services.auth.store_views import Views
+from shared.errors import StoreUnavailable, VersionConflict
+from shared.events import AnyAuthEvent
+from shared.ids import DEFAULT_ORG, AccountId, KeyId
+from tests.support.auth import migrated
+from tests.support.clock import FakeClock
+from tests.support.servers import PostgresServer
+
+CLOCK = FakeClock()
+
+
+@pytest.fixture
+async def db(database: str) -> AsyncGenerator[Database, None]:
+    db = Database(await migrated(database))
+    await db.open()
+    commits = Commits(EventStore(db), CLOCK, "auth/test")
+    create = CreateOrg(org_id=DEFAULT_ORG, account=AccountId("acct_o"))
+
+    def decide(state: OrgState | None, stamp: Stamp) -> list[AnyAuthEvent]:
+        return org_domain.decide_create(state, create, stamp)
+
+    await commits.org(DEFAULT_ORG, decide, actor="system")
+    yield db
+    db.close()
+
+
+def issue(n: int, *, alias: str | None = None, digest: str | None = None) -> IssueKey:
+    secret = HashedSecret(label="p1", digest=digest or f"{n:064x}", hint="sk-...0000")
+    return IssueKey(
+        key_id=KeyId(f"key_{n}"), org_id=DEFAULT_ORG, secret=secret, account=AccountId(f"acct_{n}"), alias=alias
+    )
+
+
+def issuing(command: IssueKey, state: KeyState | None, stamp: Stamp) -> list[AnyAuthEvent]:
+    return domain.decide_issue(state, command, stamp)
+
+
+async def mint(db: Database, command: IssueKey) -> int | None:
+    commits = Commits(EventStore(db), CLOCK, "auth/test")
+    return (await commits.key(command.key_id, partial(issuing, command), actor="ada")).position
+
+
+async def test_events_cannot_be_changed_or_removed(db: Database, database: str) -> None:
+    connection = await asyncpg.connect(database)
+    try:
+        for statement in (
+            "UPDATE auth.event SET actor = 'eve'",
+            "DELETE FROM auth.event",
+            "TRUNCATE auth.event",
+        ):
+            with pytest.raises(asyncpg.RestrictViolationError, match="never changed"):
+                await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def test_positions_follow_commits_without_holes_under_concurrency(db: Database) -> None:
+    store = EventStore(db)
+    seen: list[int] = []
+    done = asyncio.Event()
+
+    async def read_along() -> None:
+        position = 0
+        while not (done.is_set() and position == await store.head()):
+            for stored in await store.after(position, limit=3):
+                seen.append(stored.position)
+                position = stored.position
+
+    async def write() -> None:
+        async with asyncio.TaskGroup() as writers:
+            for n in range(25):
+                writers.create_task(mint(db, issue(n, alias="same" if n % 5 == 0 else None)))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(read_along())
+        with pytest.raises(ExceptionGroup) as problem:
+            await write()
+        done.set()
+    assert all(isinstance(error, Duplicate) for error in problem.value.exceptions)
+    head = await store.head()
+    assert seen == list(range(1, head + 1)), "a reader that follows skips nothing, refused appends leave no hole"
+
+
+async def test_two_writers_of_one_stream(db: Database) -> None:
+    await mint(db, issue(1))
+    store = EventStore(db)
+    history = await store.load("key:key_1")
+    state: KeyState | None = None
+    for event in history:
+        state = domain.evolve(state, event)
+    stamp = Commits(store, CLOCK, "auth/test").stamp("ada")
+    events = domain.decide_block(state, stamp)
+    after = domain.evolve(state, events[0])
+    await store.append("key:key_1", len(history), events, after)
+    other = domain.decide_delete(state, Commits(store, CLOCK, "auth/test").stamp("bob"))
+    with pytest.raises(VersionConflict):
+        await store.append("key:key_1", len(history), other, domain.evolve(state, other[0]))
+    assert [type(event).__name__ for event in await store.load("key:key_1")][-1] == "KeyBlocked"
+
+    def block(state: KeyState | None, stamp: Stamp) -> list[AnyAuthEvent]:
+        return domain.decide_block(state, stamp)
+
+    commits = Commits(store, CLOCK, "auth/test")
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(commits.key(KeyId("key_1"), block, actor="x")) for _ in range(5)]
+    assert all(task.result().position is None for task in tasks), "blocking twice makes no event"
+
+
+async def test_writers_of_one_stream_decide_again_when_another_was_faster(db: Database) -> None:
+    await mint(db, issue(1))
+    commits = Commits(EventStore(db), CLOCK, "auth/test")
+
+    def tagging(tag: str, state: KeyState | None, stamp: Stamp) -> list[AnyAuthEvent]:
+        key = domain.living(state)
+        metadata = {**key.metadata, tag: True}
+        return domain.decide_update(state, UpdateKey(account=AccountId("a"), metadata=metadata), stamp)
+
+    async with asyncio.TaskGroup() as group:
+        for tag in "abcd":
+            group.create_task(commits.key(KeyId("key_1"), partial(tagging, tag), actor="x"))
+    state = await Views(db).key("key_1")
+    assert state is not None
+    assert set(state.metadata) == set("abcd"), "no writer undid another's change"
+
+
+async def test_a_secret_and_an_alias_are_used_once(db: Database) -> None:
+    await mint(db, issue(1, alias="a", digest="d" * 64))
+    with pytest.raises(Duplicate) as alias:
+        await mint(db, issue(2, alias="a"))
+    with pytest.raises(Duplicate) as secret:
+        await mint(db, issue(3, digest="d" * 64))
+    assert (alias.value.what, secret.value.what) == ("key_alias", "secret")
+    assert await EventStore(db).load("key:key_2") == []
+
+
+async def test_what_is_stored_comes_back(db: Database) -> None:
+    command = issue(1, alias='tab"quote and é漢字')
+    await mint(db, command)
+    assert (await Views(db).key("key_1")) is not None
+    [issued, minted] = await EventStore(db).load("key:key_1")
+    stored = await EventStore(db).after(1)
+    assert [item.event.position for item in stored] == [2, 3]
+    assert [item.scope_id for item in stored] == ["key_1", "key_1"]
+    assert issued.at == minted.at == CLOCK.now()
+    assert await EventStore(db).event_id_at(2) == issued.id
+    assert await EventStore(db).event_id_at(99) is None
+
+
+async def test_without_tables_and_without_a_server(postgres_server: PostgresServer, database: str) -> None:
+    db = Database(database)
+    with pytest.raises(StoreUnavailable, match="tundish migrate"):
+        await db.open()
+    assert "migrate" in (db.problem or "")
+    await migrated(database)
+    await db.open()
+    assert db.problem is None
+    postgres_server.stop()
+    try:
+        with pytest.raises(StoreUnavailable):
+            await EventStore(db).head()
+        assert db.problem is not None
+    finally:
+        postgres_server.start()
+    for _ in range(9):
+        try:
+            await EventStore(db).head()
+        except StoreUnavailable:
+            continue  # a connection of before
+        break
+    assert db.problem is None
+    db.close()
+    with pytest.raises(StoreUnavailable):
+        await EventStore(db).head()
+    wrong = Database(database.replace("tundish:", "nobody:"))
+    with pytest.raises(StoreUnavailable):
+        await wrong.open()

@@ -1,0 +1,254 @@
+"""Keys: decisions, their fold, and the records that the proxies see of it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.auth.domain import key as domain
+from services.auth.domain.budget import BudgetPatch
+from services.auth.domain.key import HashedSecret, IssueKey, KeyState, UpdateKey
+from services.auth.domain.records import Records, in_order
+from services.auth.domain.stamp import IDS_PER_DECISION, Stamp
+from shared.errors import ApiError
+from shared.events import (
+    AnyAuthEvent,
+    BudgetSet,
+    KeyBlocked,
+    KeyDeleted,
+    KeyIssued,
+    KeySecretMinted,
+    KeyUnblocked,
+    KeyUpdated,
+    OrgCreated,
+    TeamCreated,
+    decode_auth,
+    encode,
+)
+from shared.ids import DEFAULT_ORG, AccountId, EventId, KeyId, TeamId, uuid7_from
+from shared.policy import ScopeKind, SecretRecord
+from shared.topology import key_kv, org_kv, secret_kv, team_kv
+
+T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SECRET = HashedSecret(label="p1", digest="d" * 64, hint="sk-...abcd")
+KEY = KeyId("key_1")
+
+
+def stamp(n: int = 0) -> Stamp:
+    ids = tuple(EventId(uuid7_from(1_700_000_000_000 + n, bytes([i]) * 10)) for i in range(IDS_PER_DECISION))
+    return Stamp(at=T0 + timedelta(seconds=n), source="auth/test", actor="ada", ids=ids, cause="why")
+
+
+def issue(**more: Any) -> IssueKey:
+    return IssueKey(key_id=KEY, org_id=DEFAULT_ORG, secret=SECRET, account=AccountId("acct_0"), **more)
+
+
+def fold(events: list[AnyAuthEvent], state: KeyState | None = None) -> KeyState:
+    for event in events:
+        state = domain.evolve(state, event)
+    assert state is not None
+    return state
+
+
+def minted(**more: Any) -> KeyState:
+    return fold(domain.decide_issue(None, issue(**more), stamp()))
+
+
+def names(events: list[AnyAuthEvent]) -> list[type]:
+    return [type(event) for event in events]
+
+
+def test_the_secret_comes_after_every_limit() -> None:
+    events = domain.decide_issue(None, issue(budget=BudgetPatch(limit_nusd=5), blocked=True), stamp())
+    assert names(events) == [KeyIssued, BudgetSet, KeyBlocked, KeySecretMinted]
+    assert len({event.id for event in events}) == 4
+    assert {(event.actor, event.cause, event.at) for event in events} == {("ada", "why", T0)}
+    state = fold(events)
+    assert state.blocked
+    assert state.budget is not None
+    assert state.budget.scope_id == KEY
+    assert [secret.version for secret in state.secrets] == [1]
+    assert (state.created_by, state.created_at) == ("ada", T0)
+
+
+def test_a_key_is_issued_once() -> None:
+    with pytest.raises(ApiError):
+        domain.decide_issue(minted(), issue(), stamp())
+
+
+def test_an_update_that_changes_nothing_makes_no_event() -> None:
+    state = minted(alias="a", models=("m",), budget=BudgetPatch(limit_nusd=5))
+    assert domain.decide_update(state, UpdateKey(account=AccountId("acct_1")), stamp(1)) == []
+    same = UpdateKey(account=AccountId("acct_1"), alias="a", models=("m",), budget=BudgetPatch(limit_nusd=5))
+    assert domain.decide_update(state, same, stamp(1)) == []
+
+
+def test_an_update_of_settings_and_budget() -> None:
+    state = minted(alias="a", models=("m",), rpm_limit=3)
+    command = UpdateKey(account=AccountId("acct_1"), alias=None, rpm_limit=None, budget=BudgetPatch(limit_nusd=5))
+    events = domain.decide_update(state, command, stamp(1))
+    assert names(events) == [KeyUpdated, BudgetSet]
+    after = fold(events, state)
+    assert (after.alias, after.models, after.rpm_limit) == (None, ("m",), None)
+    assert after.budgets[0].account == "acct_1"
+    assert (after.created_at, after.updated_at) == (T0, T0 + timedelta(seconds=1))
+    only_budget = UpdateKey(account=AccountId("acct_2"), budget=BudgetPatch(limit_nusd=None))
+    assert names(domain.decide_update(after, only_budget, stamp(2))) == [BudgetSet]
+
+
+@pytest.mark.parametrize(
+    ("command", "param"),
+    [
+        (UpdateKey(account=AccountId("a"), team_id="t2"), "team_id"),
+        (UpdateKey(account=AccountId("a"), org_id="o2"), "organization_id"),
+        (UpdateKey(account=AccountId("a"), blocked=True), "blocked"),
+    ],
+)
+def test_what_an_update_cannot_do(command: UpdateKey, param: str) -> None:
+    with pytest.raises(ApiError) as refusal:
+        domain.decide_update(minted(team_id=TeamId("t1")), command, stamp())
+    assert refusal.value.param == param
+
+
+def test_saying_again_where_a_key_is_changes_nothing() -> None:
+    same = UpdateKey(account=AccountId("a"), team_id="t1", org_id="default", blocked=False)
+    assert domain.decide_update(minted(team_id=TeamId("t1")), same, stamp()) == []
+
+
+def test_blocking_twice_and_deleting_twice_make_one_event() -> None:
+    state = minted()
+    blocked = fold(domain.decide_block(state, stamp(1)), state)
+    assert domain.decide_block(blocked, stamp(2)) == []
+    deleted = fold(domain.decide_delete(blocked, stamp(3)), blocked)
+    assert deleted.deleted_at == T0 + timedelta(seconds=3)
+    assert domain.decide_delete(deleted, stamp(4)) == []
+
+
+def test_unblocking() -> None:
+    state = minted()
+    assert domain.decide_unblock(state, stamp(1), entry=False) == []
+    assert names(domain.decide_unblock(state, stamp(1), entry=True)) == [KeyUnblocked]
+    blocked = fold(domain.decide_block(state, stamp(1)), state)
+    free = fold(domain.decide_unblock(blocked, stamp(2), entry=False), blocked)
+    assert (free.blocked, free.unblocked_at) == (False, T0 + timedelta(seconds=2))
+
+
+def test_a_dead_key_and_no_key_at_all() -> None:
+    dead = fold(domain.decide_delete(minted(), stamp(1)), minted())
+    for state in (dead, None):
+        for decide in (
+            lambda s: domain.decide_block(s, stamp()),
+            lambda s: domain.decide_unblock(s, stamp(), entry=True),
+            lambda s: domain.decide_update(s, UpdateKey(account=AccountId("a")), stamp()),
+        ):
+            with pytest.raises(ApiError) as refusal:
+                decide(state)
+            assert refusal.value.status == 404
+    with pytest.raises(ApiError):
+        domain.decide_delete(None, stamp())
+
+
+def test_events_that_do_not_belong_to_a_key() -> None:
+    with pytest.raises(ValueError, match="first event"):
+        domain.evolve(None, KeyBlocked(**stamp().envelope(0), key_id=KEY))
+    with pytest.raises(ValueError, match="no event of a key"):
+        domain.evolve(minted(), OrgCreated(**stamp().envelope(0), org_id=DEFAULT_ORG))
+
+
+# ---- records -----------------------------------------------------------------------------------------
+
+
+def test_records_of_a_life() -> None:
+    records = Records()
+    budget = BudgetPatch(limit_nusd=5)
+    events = domain.decide_issue(None, issue(models=("m",), alias="a", budget=budget), stamp())
+    for seq, event in enumerate(events, start=10):
+        records.apply(event, seq)
+    secret = secret_kv("p1", "d" * 64)
+    key = records.key(KEY)
+    assert key is not None
+    assert (key.seq, key.models, key.alias, len(key.budgets)) == (11, ("m",), "a", 1)
+    assert records.by_name[secret] == SecretRecord(key_id=KEY, version=1, seq=12)
+    assert records.secrets_of(KEY) == (secret,)
+
+    changed = records.apply(KeyBlocked(**stamp().envelope(0), key_id=KEY), 13)
+    assert list(changed) == [key_kv(KEY)]
+    gone = records.apply(KeyDeleted(**stamp().envelope(0), key_id=KEY), 14)
+    assert gone == {secret: None, key_kv(KEY): None}
+    assert records.by_name == {}
+    assert records.secrets_of(KEY) == ()
+    late = records.apply(KeyUnblocked(**stamp().envelope(0), key_id=KEY), 15)
+    assert late == {}, "an event about a key that is gone brings nothing back"
+    assert records.apply(BudgetSet(**stamp().envelope(0), scope_kind="key", scope_id=KEY, budgets=()), 16) == {}
+
+
+def test_records_of_organizations_and_teams() -> None:
+    records = Records()
+    records.apply(OrgCreated(**stamp().envelope(0), org_id=DEFAULT_ORG, models=("m",)), 1)
+    records.apply(TeamCreated(**stamp().envelope(0), team_id=TeamId("t"), org_id=DEFAULT_ORG), 2)
+    cases: list[tuple[ScopeKind, str, str, int]] = [
+        ("org", "default", org_kv("default"), 3),
+        ("team", "t", team_kv("t"), 4),
+    ]
+    for kind, scope, name, seq in cases:
+        event = BudgetSet(**stamp().envelope(0), scope_kind=kind, scope_id=scope, budgets=())
+        assert list(records.apply(event, seq)) == [name]
+        record = records.by_name[name]
+        assert record.seq == seq
+
+
+def test_the_order_of_writing_is_safe() -> None:
+    records = Records()
+    for seq, event in enumerate(domain.decide_issue(None, issue(), stamp()), start=1):
+        records.apply(event, seq)
+    secret = secret_kv("p1", "d" * 64)
+    groups = in_order([secret, "s.p1.dead", key_kv(KEY), "k.dead", secret, "o.default", "t.gone"], records)
+    assert groups == [["s.p1.dead"], [key_kv(KEY)], [secret], ["k.dead", "o.default", "t.gone"]]
+
+
+STEPS = st.lists(st.sampled_from(["update", "budget", "unbudget", "block", "unblock", "delete", "models"]), max_size=12)
+
+
+@given(STEPS)
+@settings(max_examples=150, deadline=None)
+def test_whatever_happens_records_and_state_agree(steps: list[str]) -> None:
+    """The proxies' record, folded from the wire, is what auth's own state says."""
+    records, state, seq = Records(), None, 0
+    pending = domain.decide_issue(None, issue(budget=BudgetPatch(limit_nusd=7)), stamp())
+    for n, step in enumerate(["issue", *steps], start=1):
+        update = UpdateKey(account=AccountId(f"acct_{n}"))
+        commands = {
+            "update": UpdateKey(account=AccountId(f"acct_{n}"), alias=f"a{n}"),
+            "models": UpdateKey(account=AccountId(f"acct_{n}"), models=(f"m{n}",)),
+            "budget": UpdateKey(account=AccountId(f"acct_{n}"), budget=BudgetPatch(limit_nusd=n, duration=f"{n}d")),
+            "unbudget": UpdateKey(account=AccountId(f"acct_{n}"), budget=BudgetPatch(limit_nusd=None)),
+        }
+        try:
+            if step == "block":
+                pending = domain.decide_block(state, stamp(n))
+            elif step == "unblock":
+                pending = domain.decide_unblock(state, stamp(n), entry=False)
+            elif step == "delete":
+                pending = domain.decide_delete(state, stamp(n))
+            elif step != "issue":
+                pending = domain.decide_update(state, commands.get(step, update), stamp(n))
+        except ApiError:
+            assert state is not None
+            assert state.deleted_at is not None, "only a dead key refuses"
+            continue
+        for event in pending:
+            seq += 1
+            state = domain.evolve(state, event)
+            records.apply(decode_auth(encode(event)), seq)
+        assert state is not None
+        record = records.key(KEY)
+        if state.deleted_at is not None:
+            assert records.by_name == {}
+            continue
+        assert record is not None
+        assert (record.alias, record.models, record.blocked) == (state.alias, state.models, state.blocked)
+        assert record.budgets == state.budgets
+        assert record.expires_at == state.expires_at
+        assert set(records.secrets_of(KEY)) == {secret_kv(s.label, s.digest) for s in state.secrets}
