@@ -118,7 +118,6 @@ class Proxy:
         self.public = HttpServer(public_app(self.door), settings.host, settings.port)
         self.internal = HttpServer(
             internal_app(
-                title="Tundish proxy",
                 health=self.health,
                 metrics=self.metrics,
                 gate=Gatekeeper(

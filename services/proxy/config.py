@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -131,6 +131,9 @@ class _Reader:
     def _price(self, keys: Table, name: str, public: str, place: str) -> tuple[PriceRow | None, bool, str]:
         given = [key for key in PRICE_KEYS if keys.get(key) is not None]
         if given:
+            for key in PRICE_KEYS:
+                if keys.get(key) is None and keys.get("mode") != "embedding":
+                    self._warn(place, f"{key} is not set beside {given[0]}: those tokens are counted at no cost")
             rates = Rates(
                 input=self._rate(keys, "input_cost_per_token", place) or 0,
                 output=self._rate(keys, "output_cost_per_token", place) or 0,
@@ -161,7 +164,7 @@ class _Reader:
             return None
         try:
             amount = Decimal(str(value)) * NUSD_PER_USD * TOKENS_PER_PRICE
-        except InvalidOperation as error:
+        except ArithmeticError as error:
             raise self._error(f"{place}.{key}", f"{value!r} is not a number of dollars per token") from error
         if isinstance(value, bool) or not amount.is_finite() or amount < 0 or amount != int(amount):
             raise self._error(f"{place}.{key}", f"{value!r} is not a price in dollars per token")
@@ -181,9 +184,16 @@ class _Reader:
         return provider, name
 
     def _base(self, base: str, place: str) -> str:
-        parts = urlsplit(base)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
-            raise self._error(place, f"{base!r} is not a URL such as https://<resource>.openai.azure.com/")
+        remedy = "is not a URL such as https://<resource>.openai.azure.com/ (no query, no user, no fragment)"
+        if "@" in base:
+            raise self._error(place, remedy)
+        try:
+            parts = urlsplit(base)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError as error:
+            raise self._error(place, f"{base!r} {remedy}") from error
+        if not good or not base.isprintable() or any(char in base for char in "?# \\"):
+            raise self._error(place, f"{base!r} {remedy}")
         return base
 
     def _text(self, table: Table, key: str, place: str) -> str:

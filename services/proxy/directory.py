@@ -6,7 +6,7 @@ admitted: unknown is not unlimited.
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -135,6 +135,7 @@ class Directory:
     def _put_key(self, key: str, value: bytes) -> None:
         record = _decode(key, value)
         if record is None:
+            self._remove_key(key)  # what stood there is over, and what stands there now is unknown
             return
         standing = self._records.get(key)
         if standing is not None and standing.seq > record.seq:
@@ -153,10 +154,10 @@ class Directory:
             self._callers.clear()
 
     def _load_revoked(self, content: dict[str, bytes]) -> None:
-        self._revoked = {key: msgspec.json.decode(value, type=Revocation) for key, value in content.items()}
+        self._revoked = {key: _revocation(key, value) for key, value in content.items()}
 
     def _put_revoked(self, key: str, value: bytes) -> None:
-        self._revoked[key] = msgspec.json.decode(value, type=Revocation)
+        self._revoked[key] = _revocation(key, value)
         self.applied()
 
     def _remove_revoked(self, key: str) -> None:
@@ -173,6 +174,15 @@ def _refuse_retired(record: SecretRecord, now: datetime) -> None:
         )
 
 
+def _revocation(key: str, value: bytes) -> Revocation:
+    """An entry of `revoked`; one that cannot be read still revokes."""
+    try:
+        return msgspec.json.decode(value, type=Revocation)
+    except (msgspec.MsgspecError, ValueError) as error:
+        log.error("entry %s in bucket %s cannot be read: %s", key, REVOKED_BUCKET, error)
+        return Revocation(kind="blocked", at=datetime.fromtimestamp(0, UTC), actor="unreadable")
+
+
 def _decode(key: str, value: bytes) -> Record | None:
     """A record by the kind in its key; None for what this version does not know."""
     kind = _TYPES.get(key.partition(".")[0])
@@ -180,6 +190,6 @@ def _decode(key: str, value: bytes) -> Record | None:
         return None
     try:
         return msgspec.json.decode(value, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         log.error("record %s in bucket %s cannot be read: %s", key, KEYS_BUCKET, error)
         return None

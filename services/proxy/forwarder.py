@@ -38,6 +38,8 @@ class Forwarder:
         url = self._urls[route.service] + route.path + (f"?{query.decode('ascii', 'replace')}" if query else "")
         try:
             answer = await self._client.request(scope["method"], url, headers=headers, content=body)
+        except httpx.InvalidURL as error:
+            raise Refused(400, "bad_query", "The query string is not accepted: percent-encode it.") from error
         except httpx.HTTPError as error:
             log.warning("service %s does not answer: %r", route.service, error)
             raise Refused(

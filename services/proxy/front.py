@@ -53,7 +53,8 @@ class FrontDoor:
     async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
         route = route_of(raw_path_of(scope))
         if route is None:
-            raise Refused(404, "not_found", f"Nothing is served at {scope['path']}. See GET /v1/models to begin with.")
+            shown = raw_path_of(scope).decode("latin-1")
+            raise Refused(404, "not_found", f"Nothing is served at {shown}. See GET /v1/models to begin with.")
         if scope["method"] not in route.methods:
             raise Refused(
                 405,

@@ -1,6 +1,7 @@
 """The way of one inference call: who, what, how much, then Foundry, then the bill."""
 
 import asyncio
+import hmac
 import logging
 from datetime import UTC, datetime
 from time import perf_counter_ns
@@ -79,7 +80,7 @@ class Inference:
         self._clock = clock
         self._whole = WholeRelay(till)
         self._stream = StreamRelay(till, tasks)
-        self._master_key = master_key
+        self._master_key = master_key.encode()
         self._body_bytes_max = body_bytes_max
         self._default_output = default_output_tokens
         self._exceeded_status = exceeded_status
@@ -95,7 +96,7 @@ class Inference:
                 "No API key was sent. Send a virtual key as 'Authorization: Bearer sk-…' or 'api-key: sk-…'.",
                 kind="authentication_error",
             )
-        if secret == self._master_key:
+        if hmac.compare_digest(secret.encode(), self._master_key):
             raise Refused(
                 403,
                 "master_key_on_data_plane",
@@ -117,12 +118,15 @@ class Inference:
         deployment = self._models.next(asked.model)
         call = Call(caller, route.endpoint.value, asked.model, deployment, started_ns)
         call.body_bytes = len(body)
-        await self._begin(call, asked, len(body))
+        request = outgoing_request(call, route, asked, body)
         self.running += 1
         try:
-            await self._exchange(call, route, asked, body, receive, send)
+            await self._begin(call, asked, len(body))
+            await self._exchange(call, asked, request, receive, send)
         finally:
             self.running -= 1
+            if call.opened is not None and not call.settled:
+                self._till.settle_lost(call, outcome="unknown", status=500)
 
     async def _begin(self, call: Call, asked: Asked, body_bytes: int) -> None:
         """Hold the money and write the call down. Raises Refused; nothing is held then."""
@@ -174,30 +178,30 @@ class Inference:
             ) from error
 
     async def _exchange(
-        self, call: Call, route: Route, asked: Asked, body: bytes, receive: Receive, send: Send
+        self, call: Call, asked: Asked, outgoing: tuple[str, bytes], receive: Receive, send: Send
     ) -> None:
-        """Call Foundry and pass its reply on; the call is settled on every way out."""
-        target = call.deployment.targets[route.endpoint]
-        inject = asked.stream and not asked.include_usage and call.deployment.stream_usage
-        outgoing = outgoing_body(body, model=target.body_model, inject_usage=inject)
+        """Call Foundry and pass its reply on."""
+        url, body = outgoing
         assert call.opened is not None
         call_id = call.opened.call_id
         headers: Headers = [(b"x-tundish-call-id", call_id.encode())]
         request = UpstreamRequest(
-            target.url,
+            url,
             (
                 ("content-type", "application/json"),
                 ("x-ms-client-request-id", call_id),
                 *call.deployment.headers,
             ),
-            outgoing,
+            body,
         )
         call.upstream_from_ns = perf_counter_ns()
         try:
             async with self._upstream.open(request) as reply:
+                call.region = reply.header("x-ms-region")
                 kind = (reply.header("content-type") or "").lower()
                 if asked.stream and reply.status == 200 and kind.startswith("text/event-stream"):
-                    await self._stream.relay(call, reply, receive, send, headers, hide_usage=inject)
+                    hide = must_inject(call.deployment, asked)
+                    await self._stream.relay(call, reply, receive, send, headers, hide_usage=hide)
                 else:
                     await self._whole.relay(call, reply, send, headers)
         except UpstreamError as error:
@@ -207,6 +211,8 @@ class Inference:
     async def _failed(self, call: Call, error: UpstreamError, send: Send, headers: Headers) -> None:
         """No whole reply came. What was never sent costs nothing; the rest is charged at the hold, as lost."""
         log.warning("deployment %s at %s: %s", call.deployment.name, call.deployment.host, error)
+        if call.settled:
+            return
         if error.kind == "connect":
             self._till.settle_free(call, outcome="upstream_error", status=502)
             await send_error(send, 502, "upstream_unreachable", "Foundry cannot be reached. Try again.", headers)
@@ -228,6 +234,18 @@ class Inference:
         return model_entry(name)
 
 
+def must_inject(deployment: Deployment, asked: Asked) -> bool:
+    """Whether we ask Foundry for a stream's usage though the caller did not."""
+    return asked.stream and not asked.include_usage and deployment.stream_usage
+
+
+def outgoing_request(call: Call, route: Route, asked: Asked, body: bytes) -> tuple[str, bytes]:
+    """URL and body for Foundry; made before money is held, since an odd body may still be refused here."""
+    target = call.deployment.targets[route.endpoint]
+    inject = must_inject(call.deployment, asked)
+    return target.url, outgoing_body(body, model=target.body_model, inject_usage=inject)
+
+
 _EPOCH = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
 
 
@@ -238,16 +256,16 @@ def model_entry(name: str) -> dict[str, object]:
 
 async def read_body(scope: Any, receive: Receive, limit: int) -> bytes:
     """The request's body. Raises Refused when it is too large, too slow, or its sender left."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if len(body) > limit:
-        raise _too_large(limit)
-    if message["type"] == "http.request" and (not message.get("more_body", False) or _whole(scope, body)):
-        return body
-    parts = [body]
-    size = len(body)
     try:
         async with asyncio.timeout(BODY_WAIT_S):
+            message = await receive()
+            body: bytes = message.get("body", b"")
+            if len(body) > limit:
+                raise _too_large(limit)
+            if message["type"] == "http.request" and (not message.get("more_body", False) or _whole(scope, body)):
+                return body
+            parts = [body]
+            size = len(body)
             while True:
                 if message["type"] == "http.disconnect":
                     raise Refused(400, "client_gone", "The caller left before its request was whole.")

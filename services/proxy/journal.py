@@ -5,8 +5,8 @@ a `usage` record before the last byte goes to the caller; `acked` marks what the
 expected after a crash. Segments are deleted oldest first, once the log has all their usage and no call of theirs
 is open; opens that would keep an old segment alive are copied forward.
 
-Frame: 4 bytes length, 4 bytes CRC-32, 1 byte kind, then the payload (JSON). Writes are unbuffered: a killed
-process loses nothing, a lost machine at most the time since the last sync.
+Frame: 4 bytes length, 4 bytes CRC-32 (of kind and payload), 1 byte kind, then the payload (JSON).
+Writes are unbuffered: a killed process loses nothing, a lost machine at most the time since the last sync.
 """
 
 import fcntl
@@ -16,6 +16,7 @@ import struct
 from collections import deque
 from collections.abc import Iterator
 from datetime import datetime
+from errno import ENOSPC
 from pathlib import Path
 from zlib import crc32
 
@@ -98,6 +99,9 @@ class Journal:
             raise JournalError(f"the journal in {self.folder} cannot be made: {error.strerror}") from error
         self._old: deque[Segment] = deque()
         self._open: dict[str, Segment] = {}
+        self._torn = False
+        self._marks: dict[int, int] = {}
+        self._unmarked: set[int] = set()
 
     @property
     def calls_open(self) -> int:
@@ -135,8 +139,12 @@ class Journal:
         """Write that the log has a partition's events up to `n`; `segments` held those just acknowledged."""
         for segment in segments:
             segment.live -= 1
+        self._marks[partition] = n
+        self._unmarked.add(partition)
         try:
-            self._write(ACKED, _encoder.encode(Acked(partition, n)))
+            for owed in sorted(self._unmarked):
+                self._write(ACKED, _encoder.encode(Acked(owed, self._marks[owed])))
+                self._unmarked.discard(owed)
         except JournalError as error:
             log.warning("%s; the events in doubt are sent again after a restart, which is harmless", error)
         self._tidy()
@@ -154,32 +162,34 @@ class Journal:
         os.close(self._lock)
 
     def _write(self, kind: int, payload: bytes) -> None:
-        frame = _HEAD.pack(len(payload), crc32(payload), kind) + payload
-        if self._current.size + len(frame) > SEGMENT_BYTES:
-            self._rotate()
+        frame = _frame(kind, payload)
         try:
-            written = os.write(self._current.fd, frame)
+            if self._torn or self._current.size + len(frame) > SEGMENT_BYTES:
+                self._rotate()
+            self._append(frame)
         except OSError as error:
-            self._fail(error.strerror or "unknown error")
-        else:
-            self._current.size += written
-            if written != len(frame):
-                self._fail("no space left")
-            self.failed = None
+            self.failed = error.strerror or "unknown error"
+            raise JournalError(f"the journal in {self.folder} cannot be written: {self.failed}") from error
+        self.failed = None
 
-    def _fail(self, reason: str) -> None:
-        """Begin a new segment at the next write, so that no frame follows a torn one."""
-        self.failed = reason
-        try:
-            self._rotate()
-        except OSError as error:
-            log.error("the journal cannot be written: %s", error)
-        raise JournalError(f"the journal in {self.folder} cannot be written: {reason}")
+    def _append(self, frame: bytes) -> None:
+        """Write one frame; a torn one makes the next write begin a new segment, so that no frame follows it."""
+        written = os.write(self._current.fd, frame)
+        self._current.size += written
+        if written != len(frame):
+            self._torn = True
+            raise OSError(ENOSPC, os.strerror(ENOSPC))
 
     def _rotate(self) -> None:
+        """Begin a new segment, with the marks first: numbers must outlive the segments they were given in."""
         segment = self._next_segment()
         self._old.append(self._current)
         self._current = segment
+        self._torn = False
+        self._unmarked.update(self._marks)
+        for partition, n in self._marks.items():
+            self._append(_frame(ACKED, _encoder.encode(Acked(partition, n))))
+            self._unmarked.discard(partition)
         self._copy_forward()
         self._tidy()
 
@@ -194,8 +204,7 @@ class Journal:
             for call_id, payload in list(segment.opens.items()):
                 if moved >= COPY_FORWARD_MAX:
                     return
-                frame = _HEAD.pack(len(payload), crc32(payload), OPEN) + payload
-                self._current.size += os.write(self._current.fd, frame)
+                self._append(_frame(OPEN, payload))
                 segment.live -= 1
                 del segment.opens[call_id]
                 self._current.live += 1
@@ -204,6 +213,8 @@ class Journal:
                 moved += 1
 
     def _tidy(self) -> None:
+        if self._unmarked:
+            return
         while self._old and self._old[0].live == 0:
             segment = self._old.popleft()
             os.close(segment.fd)
@@ -241,7 +252,13 @@ def lock_remains(root: Path, own: InstanceId) -> Iterator[Remains]:
         except OSError:
             os.close(lock)
             continue
-        yield _read_remains(folder, lock)
+        try:
+            remains = _read_remains(folder, lock)
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            log.error("the journal in %s cannot be read, so it stays: %s", folder, error)
+            os.close(lock)
+            continue
+        yield remains
 
 
 def _read_remains(folder: Path, lock: int) -> Remains:
@@ -261,13 +278,17 @@ def _read_remains(folder: Path, lock: int) -> Remains:
     return remains
 
 
+def _frame(kind: int, payload: bytes) -> bytes:
+    return _HEAD.pack(len(payload), crc32(payload, kind), kind) + payload
+
+
 def read_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
     """The whole frames of a segment; ends at the first that is torn or damaged."""
     at = 0
     while at + _HEAD.size <= len(data):
         length, checksum, kind = _HEAD.unpack_from(data, at)
         payload = data[at + _HEAD.size : at + _HEAD.size + length]
-        if length > FRAME_BYTES_MAX or len(payload) < length or crc32(payload) != checksum:
+        if not 0 < length <= FRAME_BYTES_MAX or len(payload) < length or crc32(payload, kind) != checksum:
             return
         yield kind, payload
         at += _HEAD.size + length

@@ -92,9 +92,9 @@ class Publisher:
         lane = self._lanes[partition]
         while True:
             await lane.wake.wait()
-            lane.wake.clear()
             while lane.waiting:
                 await self._send(partition, lane)
+            lane.wake.clear()
             lane.empty.set()
 
     async def _send(self, partition: int, lane: _Lane) -> None:

@@ -86,7 +86,8 @@ class WholeRelay:
 
     async def _good(self, call: Call, reply: Reply, body: bytes, send: Send, headers: Headers) -> None:
         reading = read_body(body)
-        is_json = (reply.header("content-type") or "").lower().startswith("application/json") and body[:1] == b"{"
+        kind = (reply.header("content-type") or "").lower()
+        is_json = kind.startswith("application/json") and body.lstrip()[:1] == b"{"
         outcome: Outcome = "ok" if is_json else "upstream_error"
         cost = self._till.settle_reading(call, reading, len(body), outcome=outcome, status=200)
         if not is_json:
@@ -154,7 +155,8 @@ class StreamRelay:
                 left_at = left_at or perf_counter_ns()
                 if perf_counter_ns() - left_at > DRAIN_MAX_S * 1e9:
                     raise TimeoutError
-        return splitter.rest()
+        rest = splitter.rest()
+        return meter.feed(rest) if rest else b""
 
     def _settle(self, call: Call, meter: StreamMeter, reader: "_Reader", failure: str | None) -> None:
         outcome: Outcome = "ok"

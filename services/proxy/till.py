@@ -32,6 +32,8 @@ class Call:
         "hold",
         "model",
         "opened",
+        "region",
+        "settled",
         "started_ns",
         "upstream_from_ns",
         "upstream_until_ns",
@@ -47,6 +49,8 @@ class Call:
         self.held_nusd = 0
         self.hold: Hold | None = None
         self.opened: OpenRecord | None = None
+        self.region: str | None = None
+        self.settled = False
         self.first_byte_ns = 0
         self.upstream_from_ns = 0
         self.upstream_until_ns = 0
@@ -158,6 +162,7 @@ class Till:
     ) -> int:
         record = call.opened
         assert record is not None
+        call.settled = True
         now_ns = perf_counter_ns()
         price_id, price_row = record.price_id, record.price
         if row is not None:
@@ -188,6 +193,7 @@ class Till:
             model=record.model,
             deployment=record.deployment,
             served_model=reading.served_model,
+            region=call.region,
             status=status,
             started_at=record.started_at,
             duration_ms=duration_ns // 1_000_000,

@@ -140,7 +140,12 @@ class Treasury:
         if not purse.asking:
             purse.asking = True
             self._tasks.start(f"ask-{caller.key_id}", self._serve_waiting(purse))
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self.settle(future.result(), 0)  # granted in the very moment the call was given up
+            raise
 
     def settle(self, hold: Hold, cost: int) -> None:
         """A call has ended: its hold becomes `cost`."""
@@ -176,16 +181,20 @@ class Treasury:
     # ---- asking --------------------------------------------------------------------------------------
 
     async def _serve_waiting(self, purse: _Purse) -> None:
-        """Ask until nobody waits; the only task that asks for this key."""
+        """Ask until nobody waits; the only task that asks for this key. The first in line waits ASK_WAIT_MS at most,
+        whatever is answered meanwhile."""
         try:
-            since = self._clock.monotonic_ms()
+            first: list[asyncio.Future[Hold]] = []
+            since = 0
             while self._admit_waiting(purse):
-                if self._clock.monotonic_ms() - since > ASK_WAIT_MS:
+                now = self._clock.monotonic_ms()
+                if first != [purse.waiting[0][1]]:
+                    first, since = [purse.waiting[0][1]], now
+                elif now - since >= ASK_WAIT_MS:
                     self._fail_waiting(purse)
                     return
-                if await self._ask(purse):
-                    since = self._clock.monotonic_ms()
-        except Exception:
+                await self._ask(purse)
+        except BaseException:
             self._fail_waiting(purse)
             raise
         finally:
@@ -206,8 +215,8 @@ class Treasury:
             future.set_result(Hold(wallet, amount))
         return False
 
-    async def _ask(self, purse: _Purse) -> bool:
-        """One request for all that wait; whether it was answered."""
+    async def _ask(self, purse: _Purse) -> None:
+        """One request for all that wait."""
         wallet = purse.wallet
         now = self._clock.monotonic_ms()
         if wallet.draining or (wallet.term and not wallet.open(now)):
@@ -215,7 +224,7 @@ class Treasury:
             wallet = purse.wallet
         amounts = [amount for amount, future in purse.waiting if not future.done()]
         if not amounts:
-            return True
+            return
         base = wallet.returned + wallet.spent + wallet.holds
         wallet.rseq += 1
         self.asks += 1
@@ -235,38 +244,34 @@ class Treasury:
                 rows=(wallet.row(),),
             ),
         )
-        if not isinstance(answer, Answer):
-            return False
-        return await self._believe(purse, wallet, answer)
+        if isinstance(answer, Answer):
+            await self._believe(purse, wallet, answer, amounts[0])
 
-    async def _believe(self, purse: _Purse, wallet: Wallet, answer: Answer) -> bool:
-        """Take an answer in; False when it settles nothing and the question must be put again."""
+    async def _believe(self, purse: _Purse, wallet: Wallet, answer: Answer, asked: int) -> None:
+        """Take an answer in; `asked` is the call that its verdict is about."""
         partition = wallet.partition
         until = min(answer.sent_ms + answer.admit_for_ms, answer.sent_ms + LEASE_MS)
         wallet.learn(answer.granted, answer.term, until)
         if answer.verdict == "closed":
             self.closed.set()
+            self._lease_until_ms = [0] * self._partitions
         stale = answer.epoch < self._epoch[partition]
         self._epoch[partition] = max(self._epoch[partition], answer.epoch)
         if answer.verdict == "policy":
             self._replace(purse, self._directory.current(purse.caller.key_id) or purse.caller)
         if stale or answer.verdict in ("policy", "closed"):
             await asyncio.sleep(POLICY_RETRY_S)
-            return False
+            return
         if answer.verdict in ("exceeded", "reserved") and answer.refusal is not None:
             self._admit_waiting(purse)
-            self._deny_waiting(purse, answer.verdict, answer.refusal)
-        return True
+            self._deny_waiting(purse, asked, answer.verdict, answer.refusal)
 
-    def _deny_waiting(self, purse: _Purse, verdict: str, refusal: Refusal) -> None:
-        """Refuse the first waiter, and all that want as much as it or more."""
+    def _deny_waiting(self, purse: _Purse, asked: int, verdict: str, refusal: Refusal) -> None:
+        """Refuse all that want as much as was asked for in vain, or more; smaller ones still have their turn."""
         waiting = [(amount, future) for amount, future in purse.waiting if not future.done()]
         purse.waiting.clear()
-        if not waiting:
-            return
-        least = waiting[0][0]
         for amount, future in waiting:
-            if amount >= least:
+            if amount >= asked:
                 future.set_exception(Denied(verdict, refusal))
             else:
                 purse.waiting.append((amount, future))
@@ -299,6 +304,8 @@ class Treasury:
             self._lease_until_ms[partition] = max(self._lease_until_ms[partition], reply.sent_ms + LEASE_MS)
             if isinstance(reply, Ack):
                 self._learn_known(reply, partition)
+            if self.closed.is_set():
+                self._lease_until_ms = [0] * self._partitions  # nothing more may be held under this name
             return reply
         return None
 
@@ -317,8 +324,10 @@ class Treasury:
             wallet.returned_known = max(wallet.returned_known, known.returned)
 
     def _rows(self, partition: int) -> tuple[Row, ...]:
-        rows = [wallet.row() for wallet in self._wallets.values() if wallet.partition == partition]
-        return tuple(rows[:ROWS_MAX])
+        """The wallets of a partition, those first whose returns the ledger does not know yet."""
+        wallets = [wallet for wallet in self._wallets.values() if wallet.partition == partition]
+        wallets.sort(key=lambda wallet: wallet.returned_known >= wallet.returned)
+        return tuple(wallet.row() for wallet in wallets[:ROWS_MAX])
 
     async def _beat(self) -> None:
         """Say that this instance lives, in every partition where it has wallets."""

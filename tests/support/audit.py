@@ -50,13 +50,13 @@ def served_calls(stack: Stack) -> list[dict[str, Any]]:
 def booked_calls(stack: Stack) -> list[dict[str, Any]]:
     """All lines of the books' call log."""
     rows: list[dict[str, Any]] = []
-    page = 1
+    cursor: dict[str, str] = {}
     while True:
-        got = stack.call("GET", "/spend/logs", params={"page": page, "size": PAGE})
-        rows += got["logs"]
-        if len(got["logs"]) < PAGE:
+        got = stack.call("GET", "/spend/logs", params={"limit": PAGE, **cursor})
+        rows += got["data"]
+        if got["next"] is None:
             return rows
-        page += 1
+        cursor = {"cursor": got["next"]}
 
 
 class Audit(msgspec.Struct, kw_only=True):

@@ -195,9 +195,7 @@ class DataPlane:
 
     def events(self) -> list[UsageRecorded]:
         """What the publisher was given."""
-        return [
-            msgspec.json.decode(event, type=UsageRecorded) for _, event, _ in self.publisher._lanes[0].waiting
-        ]
+        return [msgspec.json.decode(event, type=UsageRecorded) for _, event, _ in self.publisher._lanes[0].waiting]
 
     def holds(self) -> int:
         return sum(wallet.holds for wallet in self.treasury._wallets.values())

@@ -1,7 +1,7 @@
 """A raw TCP server on loopback that speaks HTTP/1.1 byte by byte, as each test scripts it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -26,11 +26,12 @@ class Conn:
 
     async def read(self) -> Asked | None:
         try:
-            head = await self._reader.readuntil(b"\r\n\r\n")
+            first = await self._reader.readexactly(1)
+            if not first.isalpha():
+                return None  # a TLS handshake or the like
+            head = first + await self._reader.readuntil(b"\r\n\r\n")
         except (asyncio.IncompleteReadError, OSError):
             return None
-        if not head[:1].isalpha():
-            return None  # a TLS handshake or the like
         line, *rest = head.decode("latin-1").split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (item.partition(":") for item in rest if item)}
         body = await self._reader.readexactly(int(headers.get("content-length", "0")))
@@ -87,7 +88,7 @@ class RawServer:
 
 
 @asynccontextmanager
-async def raw_server(script: Script) -> AsyncIterator[RawServer]:
+async def raw_server(script: Script) -> AsyncGenerator[RawServer]:
     """A server on a free port for the length of the block."""
     server = RawServer(script)
     listener = await asyncio.start_server(server._serve, "127.0.0.1", 0)

@@ -82,10 +82,19 @@ def read_request(body: bytes, endpoint: Endpoint, path_model: str | None) -> Ask
 def outgoing_body(body: bytes, *, model: str | None, inject_usage: bool) -> bytes:
     """The body for Foundry: byte for byte the caller's unless the model's name or `stream_options` must change.
 
-    All other fields keep their bytes.
+    All other fields keep their bytes. Raises BadRequest for what only a closer look shows to be no JSON.
     """
     if model is None and not inject_usage:
         return body
+    try:
+        return _changed(body, model, inject_usage)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise BadRequest(
+            f"The request body is not valid JSON: {error}. Send a JSON object.", code="invalid_json"
+        ) from error
+
+
+def _changed(body: bytes, model: str | None, inject_usage: bool) -> bytes:
     fields = _fields.decode(body)
     if model is not None:
         fields["model"] = msgspec.Raw(_encode(model))

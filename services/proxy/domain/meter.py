@@ -9,6 +9,11 @@ from services.proxy.domain.sse import data_of
 from shared.pricing import Usage
 
 RAW_BYTES_MAX = 4_096
+RAW_NESTING_MAX = 64
+MODEL_NAME_MAX = 200
+TOKENS_MAX = 10**9
+"""More tokens than any call can have: such a count is not believed."""
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 BYTES_PER_TOKEN = 4
 """The common rule of thumb, for estimates only."""
 
@@ -23,7 +28,7 @@ class _CompletionDetails(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
+    prompt_tokens: int
     completion_tokens: int | None = None
     total_tokens: int | None = None
     prompt_tokens_details: _PromptDetails | None = None
@@ -63,7 +68,7 @@ def usage_of(raw: bytes) -> Usage | None:
     """
     try:
         said = _usage.decode(raw)
-    except (msgspec.MsgspecError, ValueError):
+    except UNREADABLE:
         return None
     prompt = said.prompt_tokens
     details = said.prompt_tokens_details
@@ -72,7 +77,7 @@ def usage_of(raw: bytes) -> Usage | None:
     by_total = said.total_tokens - prompt if said.total_tokens is not None else 0
     reasoning = said.completion_tokens_details.reasoning_tokens if said.completion_tokens_details else 0
     output = max(said.completion_tokens or 0, by_total, 0)
-    if prompt < 0:
+    if prompt < 0 or max(prompt, output, reasoning or 0) > TOKENS_MAX:
         return None
     return Usage(
         input=prompt - cached - write,
@@ -87,12 +92,12 @@ def read_body(body: bytes) -> Reading:
     """What a whole JSON reply said of itself."""
     try:
         said = _body.decode(body)
-    except (msgspec.MsgspecError, ValueError):
+    except UNREADABLE:
         return Reading()
     raw = bytes(said.usage)
     if not raw or raw == b"null":
-        return Reading(served_model=said.model or None)
-    return Reading(usage=usage_of(raw), raw=_bounded(raw), served_model=said.model or None)
+        return Reading(served_model=_name(said.model))
+    return Reading(usage=usage_of(raw), raw=_bounded(raw), served_model=_name(said.model))
 
 
 class StreamMeter:
@@ -136,10 +141,9 @@ class StreamMeter:
         """Note one JSON event; whether it carries usage and nothing else."""
         try:
             said = _frame.decode(data)
-        except (msgspec.MsgspecError, ValueError):
+        except UNREADABLE:
             return False
-        if said.model:
-            self._served = said.model
+        self._served = _name(said.model) or self._served
         if bytes(said.error) not in (b"", b"null"):
             self.failed = True
         raw = bytes(said.usage)
@@ -158,4 +162,15 @@ def estimated(prompt_bytes: int, reply_bytes: int) -> Usage:
 
 
 def _bounded(raw: bytes) -> bytes:
-    return raw if len(raw) <= RAW_BYTES_MAX else b"null"
+    """A usage object that every reader of the log can decode and store, else null."""
+    if len(raw) > RAW_BYTES_MAX or raw.count(b"{") + raw.count(b"[") > RAW_NESTING_MAX or b"\\u" in raw:
+        return b"null"
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return b"null"
+    return raw
+
+
+def _name(model: str | None) -> str | None:
+    return model if model and len(model) <= MODEL_NAME_MAX and model.isprintable() else None

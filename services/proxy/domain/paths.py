@@ -129,7 +129,7 @@ def _segment(part: bytes) -> str:
         text = decoded.decode()
     except UnicodeDecodeError as error:
         raise BadPath("the path is not UTF-8") from error
-    if any(ord(char) < 0x20 or ord(char) == 0x7F for char in text):
+    if any(ord(char) < 0x20 or 0x7F <= ord(char) <= 0x9F for char in text):
         raise BadPath("the path has a control character")
     return text
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from shared.pricing import PriceRow
 
-PREFIX_CHARS_MIN = 3
+PREFIX_CHARS_MIN = 2
 
 
 class PriceBook:
@@ -24,8 +24,8 @@ class PriceBook:
         """The row of the longest model name that `name` begins with, up to a word boundary."""
         key = _bare(name.lower()) if name else ""
         for end in range(len(key) - 1, PREFIX_CHARS_MIN - 1, -1):
-            if key[end].isalnum():
-                continue
+            if key[end].isalnum() or (key[end] == "." and key[end + 1 : end + 2].isdigit()):
+                continue  # inside a word, or inside a version: gpt-5.9 is no gpt-5
             row = self._rows.get(key[:end])
             if row is not None:
                 return row

@@ -1,7 +1,9 @@
 """The fallback adapter: httpx, pure Python, for platforms without a pyreqwest wheel."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
@@ -33,12 +35,13 @@ class _Reply:
         return self._response.headers.get(name)
 
     async def chunk(self) -> bytes | None:
-        if self._clock.monotonic_ms() > self._deadline_ms:
-            raise UpstreamError("timeout", "the call took too long")
         try:
-            return await anext(self._parts, None)
+            async with asyncio.timeout((self._deadline_ms - self._clock.monotonic_ms()) / 1000):
+                return await anext(self._parts, None)
         except httpx.HTTPError as error:
             raise _mapped(error) from error
+        except TimeoutError as error:
+            raise UpstreamError("timeout", "the call took too long") from error
 
 
 class HttpxUpstream:
@@ -59,6 +62,7 @@ class HttpxUpstream:
                 keepalive_expiry=KEEP_ALIVE_S,
             ),
             headers={"user-agent": "tundish", "accept-encoding": "identity"},
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         )
 
     @asynccontextmanager
@@ -67,9 +71,12 @@ class HttpxUpstream:
         deadline = self._clock.monotonic_ms() + self._total_ms
         built = self._client.build_request("POST", request.url, headers=request.headers, content=request.body)
         try:
-            response = await self._client.send(built, stream=True)
+            async with asyncio.timeout(self._total_ms / 1000):
+                response = await self._client.send(built, stream=True)
         except httpx.HTTPError as error:
             raise _mapped(error) from error
+        except TimeoutError as error:
+            raise UpstreamError("timeout", "the call took too long") from error
         try:
             yield _Reply(response, self._clock, deadline)
         finally:

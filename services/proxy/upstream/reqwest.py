@@ -4,7 +4,7 @@ from datetime import timedelta
 from types import TracebackType
 
 from pyreqwest.client import ClientBuilder
-from pyreqwest.exceptions import ConnectError, ConnectTimeoutError, RequestError, RequestTimeoutError
+from pyreqwest.exceptions import RequestError, RequestTimeoutError
 from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response, ResponseBodyReader
 
@@ -17,6 +17,8 @@ from services.proxy.upstream.port import (
     UpstreamRequest,
 )
 
+NEVER_CONNECTED = "client error (Connect)"
+"""How reqwest names a failure before the request was sent, among an error's causes."""
 NO_READ_AHEAD = 0
 """pyreqwest holds head and body back until its read-ahead buffer is full; zero passes them on at once."""
 
@@ -104,7 +106,10 @@ class ReqwestUpstream:
 
 
 def _mapped(error: RequestError) -> UpstreamError:
-    if isinstance(error, (ConnectError, ConnectTimeoutError)):
+    """The kind of a failure. pyreqwest calls everything before the reply's head a connect error, also when the
+    request was sent and may have been served; only the causes tell whether a connection was ever made."""
+    causes = error.details.get("causes") or ()
+    if any(cause["message"] == NEVER_CONNECTED for cause in causes):
         return UpstreamError("connect", f"the connection could not be made: {error}")
     if isinstance(error, RequestTimeoutError):
         return UpstreamError("timeout", f"no answer in time: {error}")

@@ -1,0 +1,1 @@
+"""The money: `domain` decides and folds, `enforcer` grants allotments, `bookkeeper` keeps the books."""

@@ -1,0 +1,167 @@
+"""Reading the books."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from services.ledger.bookkeeper.schemas import LogRow
+from services.ledger.bookkeeper.store import Database, rows
+from services.ledger.domain.books import Total
+from shared.money import usd_from_nusd
+
+SUCCESS_BELOW = 400
+
+
+class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which calls to show; None does not filter. `before` is the last event of the page before."""
+
+    key_id: str | None = None
+    team_id: str | None = None
+    model: str | None = None
+    outcome: str | None = None
+    measured: str | None = None
+    call_id: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    before: UUID | None = None
+
+
+_CONDITIONS = {
+    "key_id": "key_id = {}",
+    "team_id": "team_id = {}",
+    "model": "model = {}",
+    "outcome": "outcome = {}",
+    "measured": "measured = {}",
+    "call_id": "call_id = {}",
+    "start": "started_at >= {}",
+    "end": "started_at < {}",
+    "before": "event_id < {}",
+}
+
+
+async def total(database: Database, kind: str, scope_id: str) -> int:
+    """What a scope has spent since the beginning, in nano-dollars."""
+    async with database.connection() as connection:
+        found = await rows(
+            connection, "SELECT total_nusd FROM spend WHERE scope_kind = $1 AND scope_id = $2", kind, scope_id
+        )
+    return found[0]["total_nusd"] if found else 0
+
+
+async def windows(database: Database, wanted: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    """What was spent in some account-windows; those nobody spent in are left out."""
+    if not wanted:
+        return {}
+    async with database.connection() as connection:
+        found = await rows(
+            connection,
+            "SELECT account, window_index, spent_nusd FROM account_spend"
+            " JOIN unnest($1::text[], $2::integer[]) AS wanted (account, window_index) USING (account, window_index)",
+            [account for account, _ in wanted],
+            [index for _, index in wanted],
+        )
+    return {(row["account"], row["window_index"]): row["spent_nusd"] for row in found}
+
+
+async def ranked(database: Database, kind: str, limit: int, offset: int) -> tuple[int, list[tuple[str, Total]]]:
+    """(how many scopes of a kind have spent, a page of them with the dearest first)."""
+    async with database.connection() as connection:
+        count = await rows(connection, "SELECT count(*) AS scopes FROM spend WHERE scope_kind = $1", kind)
+        found = await rows(
+            connection,
+            "SELECT scope_id, total_nusd, calls, input_tokens, output_tokens, last_at FROM spend"
+            " WHERE scope_kind = $1 ORDER BY total_nusd DESC, scope_id LIMIT $2 OFFSET $3",
+            kind,
+            limit,
+            offset,
+        )
+    page = [
+        (
+            row["scope_id"],
+            Total(
+                total_nusd=row["total_nusd"],
+                calls=row["calls"],
+                input_tokens=row["input_tokens"],
+                output_tokens=row["output_tokens"],
+                last_at=row["last_at"],
+            ),
+        )
+        for row in found
+    ]
+    return count[0]["scopes"], page
+
+
+async def calls(database: Database, wanted: LogFilter, limit: int) -> list[LogRow]:
+    """Calls, newest first."""
+    conditions: list[str] = []
+    arguments: list[object] = []
+    for name, condition in _CONDITIONS.items():
+        value: object = getattr(wanted, name)
+        if value is not None:
+            arguments.append(value)
+            conditions.append(condition.format(f"${len(arguments)}"))
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    arguments.append(limit)
+    async with database.connection() as connection:
+        found = await rows(
+            connection,
+            f"SELECT * FROM usage_event{where} ORDER BY event_id DESC LIMIT ${len(arguments)}",
+            *arguments,
+        )
+    return [_log_row(row) for row in found]
+
+
+async def counts(database: Database) -> tuple[int, int, int]:
+    """(events, events whose price gives another cost, dead letters)."""
+    async with database.connection() as connection:
+        found = await rows(
+            connection,
+            "SELECT (SELECT coalesce(sum(calls), 0)::bigint FROM spend WHERE scope_kind = 'org') AS events,"
+            " (SELECT count(*) FROM usage_event WHERE repriced_nusd IS NOT NULL) AS mispriced,"
+            " (SELECT count(*) FROM dead_letter) AS dead",
+        )
+    return found[0]["events"], found[0]["mispriced"], found[0]["dead"]
+
+
+def _log_row(row: Any) -> LogRow:
+    prompt = row["input_tokens"] + row["cached_tokens"] + row["cache_write_tokens"]
+    ok = row["outcome"] == "ok" and row["status"] < SUCCESS_BELOW
+    return LogRow(
+        request_id=row["call_id"],
+        event_id=str(row["event_id"]),
+        attempt=row["attempt"],
+        call_type=row["endpoint"],
+        api_key=row["key_id"],
+        team_id=row["team_id"],
+        organization_id=row["org_id"],
+        spend=usd_from_nusd(row["cost_nusd"]),
+        cost_nusd=row["cost_nusd"],
+        held_nusd=row["held_nusd"],
+        repriced_nusd=row["repriced_nusd"],
+        total_tokens=prompt + row["output_tokens"],
+        prompt_tokens=prompt,
+        completion_tokens=row["output_tokens"],
+        cached_tokens=row["cached_tokens"],
+        reasoning_tokens=row["reasoning_tokens"],
+        start_time=row["started_at"],
+        end_time=row["started_at"] + timedelta(milliseconds=row["duration_ms"]),
+        request_duration_ms=row["duration_ms"],
+        first_byte_ms=row["first_byte_ms"],
+        overhead_us=row["overhead_us"],
+        retries=row["retries"],
+        model=row["model"],
+        deployment=row["deployment"],
+        served_model=row["served_model"],
+        region=row["region"],
+        status="success" if ok else "failure",
+        outcome=row["outcome"],
+        status_code=row["status"],
+        measured=row["measured"],
+        price_id=row["price_id"],
+        instance=row["instance"],
+        n=row["n"],
+        request_tags=msgspec.json.decode(row["tags"], type=list[str]),
+        usage=msgspec.Raw((row["raw_usage"] or "null").encode()),
+    )

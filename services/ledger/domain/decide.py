@@ -1,0 +1,235 @@
+"""Requests of proxies to records and replies. The replies may leave only after the records were appended.
+
+The rule of every grant: on each account-window of the allotment's term, spend plus escrow must not pass the limit.
+Money that was granted is either spent (the usage event moves it), given back, or still escrow, so whatever is lost,
+repeated or late, no more than the limit is ever committed.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from services.ledger.domain.cross import first_refusal
+from services.ledger.domain.draft import Draft
+from services.ledger.domain.fold import hear
+from services.ledger.domain.refuse import Want, refusal
+from services.ledger.domain.state import Allotment, LedgerState
+from shared.allotment import (
+    BEAT_MS,
+    Ack,
+    Answer,
+    Ask,
+    Beat,
+    Close,
+    Known,
+    NotActive,
+    Refusal,
+    Reply,
+    Request,
+    Row,
+    Verdict,
+)
+from shared.events import AccountWindow, AllotmentClosed, AllotmentGranted, AllotmentRenewed, GrantEntry
+from shared.ids import InstanceId
+from shared.policy import Budget
+
+KNOWN_MAX = 2_000
+"""Most allotments in one acknowledgement; a beat that says more is answered in part, the next one goes on."""
+
+
+class Decided(msgspec.Struct, frozen=True):
+    """What to append, in order, and one reply per request, in the order of the requests."""
+
+    records: tuple[GrantEntry, ...]
+    replies: tuple[Reply, ...]
+
+
+def listen(state: LedgerState, request: Request) -> None:
+    """Remember what a request says about money spent; it only sharpens refusals and needs no record."""
+    if not isinstance(request, Close):
+        for row in request.rows:
+            hear(state, request.instance, row.serial, row.spent)
+
+
+def knows_policy_of(state: LedgerState, request: Request) -> bool:
+    """Whether auth's log is folded as far as the proxy that asks has seen it."""
+    return not isinstance(request, Ask) or request.policy_rev <= state.auth_pos
+
+
+def decide(state: LedgerState, requests: Sequence[Request], now: datetime, now_ms: int) -> Decided:
+    """One batch. `now` is the wall clock (it chooses windows), `now_ms` the monotonic clock of this process.
+
+    Changes nothing. Copies of one ask in the batch are granted once: the second finds the first in the draft, and
+    no reply of the batch leaves before the append.
+    """
+    draft = Draft(state, now, now_ms)
+    for request in requests:
+        if not isinstance(request, Close):
+            for row in request.rows:
+                draft.give_back(request.instance, row.serial, row.returned)
+    for request in requests:
+        if isinstance(request, Close):
+            _close(draft, request)
+    answers = [_answer(draft, request) if isinstance(request, Ask) else None for request in requests]
+    for request in requests:
+        _renew(draft, request)
+    replies = tuple(answer or _acknowledge(draft, request) for request, answer in zip(requests, answers, strict=True))
+    return Decided(draft.records(), replies)
+
+
+def _close(draft: Draft, request: Close) -> None:
+    """Announce that nothing follows after `last_n`; repeating it adds no record."""
+    known = draft.state.instances.get(request.instance)
+    if known is not None and known.last_n is not None and known.last_n >= request.last_n:
+        return
+    earlier = draft.closes.get(request.instance)
+    if earlier is None or earlier.last_n < request.last_n:
+        draft.closes[request.instance] = AllotmentClosed(
+            instance=request.instance, how="final", last_n=max(0, request.last_n)
+        )
+
+
+def _renew(draft: Draft, request: Request) -> None:
+    """An instance that is told we heard it must be shown alive in the log first, or a successor would not know.
+
+    Every beat is recorded; other requests only when the log's last word is older than a beat.
+    """
+    instance = request.instance
+    if isinstance(request, Close) or instance in draft.renewals or draft.closed(instance):
+        return
+    if not isinstance(request, Beat):
+        known = draft.state.instances.get(instance)
+        heard_ms = None if known is None else known.heard_ms
+        if instance in draft.shown or (heard_ms is not None and draft.now_ms - heard_ms < BEAT_MS):
+            return
+    draft.renewals[instance] = AllotmentRenewed(instance=instance)
+
+
+def _answer(draft: Draft, ask: Ask) -> Answer | NotActive:
+    allotment = draft.allotment(ask.instance, ask.serial)
+    if draft.closed(ask.instance):
+        return _say(draft, ask, allotment, "closed")
+    if allotment is not None and allotment.term and ask.rseq <= allotment.rseq:
+        return _say(draft, ask, allotment, "ok")  # granted already: a copy, or one that comes late
+    budgets = draft.state.directory.lineage(ask.key_id)
+    if not budgets or {budget.account for budget in budgets} != set(ask.lineage):
+        return _say(draft, ask, allotment, "policy")
+    if allotment is not None and allotment.term:
+        if not _still_good(draft, ask, allotment, budgets):
+            return _say(draft, ask, allotment, "policy")
+        term = allotment.term
+    else:
+        term = tuple(AccountWindow(budget.account, draft.window(budget).index) for budget in budgets)
+        allotment = allotment or Allotment()
+    if not all(draft.open_window(budget) for budget in budgets):
+        return NotActive(sent_ms=ask.sent_ms, reason="a new limit is being put in force; ask again")
+    return _grant_or_refuse(draft, ask, allotment, budgets, term)
+
+
+def _still_good(draft: Draft, ask: Ask, allotment: Allotment, budgets: tuple[Budget, ...]) -> bool:
+    """Whether an allotment may grow: for life it serves one key, one lineage and one set of windows."""
+    by_account = {budget.account: budget for budget in budgets}
+    return (
+        allotment.key_id == ask.key_id
+        and by_account.keys() == {window.account for window in allotment.term}
+        and all(draft.window(by_account[window.account]).index <= window.index for window in allotment.term)
+    )
+
+
+def _grant_or_refuse(
+    draft: Draft,
+    ask: Ask,
+    allotment: Allotment,
+    budgets: tuple[Budget, ...],
+    term: tuple[AccountWindow, ...],
+) -> Answer:
+    windows = {window.account: window for window in term}
+    row = next((row for row in ask.rows if row.serial == ask.serial), None)
+    bound = ask.need - ask.least if row is None else row.returned + row.spent + row.holds
+    wants = [_want(draft, ask, allotment, budget, windows[budget.account], bound) for budget in budgets]
+    top = min(want.ceiling for want in wants)
+    target = min(max(ask.need, ask.want), top)
+    # with no room at all on some account nothing is added, not even to fill an overdraft
+    if min(want.left for want in wants) >= 0 and target >= ask.need and _adds(allotment, target):
+        record = AllotmentGranted(
+            instance=ask.instance,
+            serial=ask.serial,
+            key_id=ask.key_id,
+            term=term,
+            granted_nusd=max(target, allotment.granted),
+            rseq=ask.rseq,
+        )
+        return _say(draft, ask, draft.grant(record), "ok")
+    if allotment.term and ask.need <= allotment.granted:
+        return _say(draft, ask, allotment, "ok")
+    verdict, detail = refusal(draft, wants)
+    if verdict == "exceeded":
+        first_refusal(draft, windows[detail.account])
+    return _say(draft, ask, allotment, verdict, detail)
+
+
+def _want(draft: Draft, ask: Ask, allotment: Allotment, budget: Budget, window: AccountWindow, bound: int) -> Want:
+    """How one account stands towards an ask."""
+    left = (budget.limit_nusd or 0) - draft.spent(window) - draft.escrow(window)
+    # a grant fills this allotment's own overdraft before it becomes escrow again
+    full = max(allotment.granted, allotment.settled + allotment.returned)
+    ceiling = full + left if left >= 0 else allotment.granted
+    return Want(budget=budget, window=window, left=left, ceiling=ceiling, waits=ask.need - bound, bound=bound)
+
+
+def _adds(allotment: Allotment, target: int) -> bool:
+    """Whether a grant up to `target` changes anything; the first one fixes the term, even with no money."""
+    return target > allotment.granted or not allotment.term
+
+
+def _say(
+    draft: Draft, ask: Ask, allotment: Allotment | None, verdict: Verdict, detail: Refusal | None = None
+) -> Answer:
+    granted = 0 if allotment is None else allotment.granted
+    term = () if allotment is None else allotment.term
+    return Answer(
+        epoch=draft.state.epoch,
+        serial=ask.serial,
+        rseq=ask.rseq,
+        granted=granted,
+        verdict=verdict,
+        sent_ms=ask.sent_ms,
+        admit_for_ms=draft.admit_for_ms(term) if term and verdict not in ("policy", "closed") else 0,
+        term=term,
+        tight=granted < ask.want,
+        refusal=detail,
+    )
+
+
+def _acknowledge(draft: Draft, request: Request) -> Ack:
+    closed = draft.closed(request.instance)
+    rows: tuple[Row, ...] = () if isinstance(request, Close) else request.rows
+    known = [_known(draft, request.instance, row.serial) for row in rows[:KNOWN_MAX]]
+    if isinstance(request, Beat):
+        known += _unmentioned(draft, request.instance, {row.serial for row in rows}, KNOWN_MAX - len(known))
+    return Ack(
+        epoch=draft.state.epoch,
+        sent_ms=request.sent_ms,
+        closed=closed,
+        known=tuple(entry for entry in known if entry is not None),
+    )
+
+
+def _unmentioned(draft: Draft, instance: InstanceId, mentioned: set[int], most: int) -> list[Known | None]:
+    """Allotments with money out of which the proxy says nothing: it may have lost the answer."""
+    state = draft.state.instances.get(instance)
+    found: list[Known | None] = []
+    for serial, allotment in () if state is None else state.allotments.items():
+        if len(found) >= most:
+            break
+        if serial not in mentioned and allotment.out:
+            found.append(_known(draft, instance, serial))
+    return found
+
+
+def _known(draft: Draft, instance: InstanceId, serial: int) -> Known | None:
+    allotment = draft.allotment(instance, serial)
+    if allotment is None or not allotment.term:
+        return None
+    return Known(serial, allotment.granted, allotment.returned, allotment.term, draft.admit_for_ms(allotment.term))

@@ -1,0 +1,126 @@
+"""Who is who and what limits whom, as the log of auth tells it."""
+
+import msgspec
+
+from shared.events import (
+    AnyAuthEvent,
+    BudgetSet,
+    KeyDeleted,
+    KeyIssued,
+    KeySecretMinted,
+    KeyUpdated,
+    OrgCreated,
+    TeamCreated,
+)
+from shared.ids import AccountId, OrgId, TeamId
+from shared.policy import Budget, ScopeKind
+
+
+class KeyPlace(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Where a key belongs. A deleted key keeps its place, because its history stays."""
+
+    org_id: OrgId
+    team_id: TeamId | None = None
+    alias: str | None = None
+    hint: str | None = None
+    deleted: bool = False
+
+
+class TeamPlace(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Where a team belongs."""
+
+    org_id: OrgId
+    alias: str | None = None
+
+
+def scope_name(kind: ScopeKind, scope_id: str) -> str:
+    """One name for a scope of any kind, such as `team:<id>`."""
+    return f"{kind}:{scope_id}"
+
+
+class Directory(msgspec.Struct, kw_only=True):
+    """Keys, teams, organizations and their accounts.
+
+    `scopes` names the accounts in force per scope; `budgets` keeps the last word on every account there ever was,
+    because late usage and old windows still name closed ones. `position` is auth's own commit order.
+    """
+
+    position: int = 0
+    keys: dict[str, KeyPlace] = msgspec.field(default_factory=dict[str, KeyPlace])
+    teams: dict[str, TeamPlace] = msgspec.field(default_factory=dict[str, TeamPlace])
+    orgs: dict[str, str | None] = msgspec.field(default_factory=dict[str, "str | None"])
+    scopes: dict[str, tuple[AccountId, ...]] = msgspec.field(default_factory=dict[str, "tuple[AccountId, ...]"])
+    budgets: dict[str, Budget] = msgspec.field(default_factory=dict[str, Budget])
+
+    def lineage(self, key_id: str) -> tuple[Budget, ...] | None:
+        """The limited accounts of a key, narrowest scope first; None for a key that is unknown or deleted."""
+        place = self.keys.get(key_id)
+        if place is None or place.deleted:
+            return None
+        names = self.scopes.get(f"key:{key_id}", ())
+        if place.team_id is not None:
+            names += self.scopes.get(f"team:{place.team_id}", ())
+        names += self.scopes.get(f"org:{place.org_id}", ())
+        budgets = self.budgets
+        return tuple(budget for name in names if (budget := budgets[name]).limit_nusd is not None)
+
+    def in_force(self, budget: Budget) -> bool:
+        """Whether an account is one of its scope's accounts today."""
+        return budget.account in self.scopes.get(scope_name(budget.scope_kind, budget.scope_id), ())
+
+    def alias(self, kind: ScopeKind, scope_id: str) -> str | None:
+        """What people call a scope."""
+        if kind == "key":
+            key = self.keys.get(scope_id)
+            return None if key is None else key.alias
+        if kind == "team":
+            team = self.teams.get(scope_id)
+            return None if team is None else team.alias
+        return self.orgs.get(scope_id)
+
+    def beneath(self, budget: Budget, key_id: str) -> bool:
+        """Whether a key belongs to the scope of a budget."""
+        if budget.scope_kind == "key":
+            return key_id == budget.scope_id
+        place = self.keys.get(key_id)
+        if place is None:
+            return False
+        return budget.scope_id == (place.team_id if budget.scope_kind == "team" else place.org_id)
+
+
+def learn(directory: Directory, event: AnyAuthEvent) -> bool:
+    """Take in one event of auth; False for one that was taken in before (the relay may send it twice)."""
+    if event.position:
+        if event.position <= directory.position:
+            return False
+        directory.position = event.position
+    match event:
+        case KeyIssued():
+            directory.keys[event.key_id] = KeyPlace(org_id=event.org_id, team_id=event.team_id, alias=event.alias)
+        case TeamCreated():
+            directory.teams[event.team_id] = TeamPlace(org_id=event.org_id, alias=event.alias)
+        case OrgCreated():
+            directory.orgs[event.org_id] = event.alias
+        case BudgetSet():
+            name = scope_name(event.scope_kind, event.scope_id)
+            directory.scopes[name] = tuple(budget.account for budget in event.budgets)
+            for budget in event.budgets:
+                directory.budgets[budget.account] = budget
+        case KeyUpdated() | KeySecretMinted() | KeyDeleted():
+            _update(directory, event)
+        case _:
+            pass
+    return True
+
+
+def _update(directory: Directory, event: KeyUpdated | KeySecretMinted | KeyDeleted) -> None:
+    place = directory.keys.get(event.key_id)
+    if place is None:
+        return
+    match event:
+        case KeyUpdated():
+            place.alias = event.alias
+        case KeySecretMinted():
+            place.hint = event.hint
+        case KeyDeleted():
+            place.deleted = True

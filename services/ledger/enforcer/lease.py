@@ -1,0 +1,97 @@
+"""Who answers for a partition. The lease keeps a second enforcer quiet; the fence on appends keeps the money safe."""
+
+import logging
+import os
+import socket
+
+import msgspec
+
+from shared.bus import Bucket
+from shared.clock import Clock
+from shared.errors import BusUnavailable, Conflict
+from shared.ids import InstanceId
+from shared.topology import LEASE_TTL_S, lease_kv
+
+log = logging.getLogger(__name__)
+
+FRESH_MARGIN_MS = 1_500
+"""A lease counts as ours until this long before it could be somebody else's."""
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """The lease's value. `host` and `pid` let a restarted enforcer on the same machine see that the old one is gone."""
+
+    holder: InstanceId
+    host: str
+    pid: int
+    released: bool = False
+
+
+class Lease:
+    """The lease of one partition, as one candidate sees it."""
+
+    def __init__(self, bucket: Bucket, partition: int, holder: InstanceId, clock: Clock) -> None:
+        self._bucket = bucket
+        self._key = lease_kv(partition)
+        self._clock = clock
+        self._mine = Holder(holder=holder, host=socket.gethostname(), pid=os.getpid())
+        self._revision = 0
+        self._fresh_until_ms: int | None = None
+
+    def fresh(self) -> bool:
+        """Whether nobody else can hold the lease at this moment."""
+        return self._fresh_until_ms is not None and self._clock.monotonic_ms() < self._fresh_until_ms
+
+    async def take(self) -> bool:
+        """Try once to get or keep the lease; False when somebody else holds it. Raises BusUnavailable."""
+        entry = await self._bucket.get(self._key)
+        if entry is None:
+            return await self._write(0)
+        standing = msgspec.json.decode(entry.value, type=Holder)
+        if standing.holder == self._mine.holder or standing.released or self._is_dead(standing):
+            return await self._write(entry.revision)
+        self._fresh_until_ms = None
+        return False
+
+    async def renew(self) -> bool:
+        """Keep the lease; False when it is somebody else's. With NATS away it stays ours until it runs out."""
+        try:
+            return await self._write(self._revision) or await self.take()
+        except BusUnavailable as error:
+            log.info("the lease could not be renewed: %s", error)
+            return True
+
+    async def release(self) -> None:
+        """Leave the lease to whoever comes next, at once."""
+        if self._fresh_until_ms is None:
+            return
+        self._fresh_until_ms = None
+        left = msgspec.structs.replace(self._mine, released=True)
+        try:
+            await self._bucket.update(self._key, msgspec.json.encode(left), self._revision)
+        except (BusUnavailable, Conflict) as error:
+            log.info("the lease was not released, it will run out: %s", error)
+
+    async def _write(self, revision: int) -> bool:
+        sent_ms = self._clock.monotonic_ms()
+        try:
+            self._revision = await self._bucket.update(self._key, msgspec.json.encode(self._mine), revision)
+        except Conflict:
+            self._fresh_until_ms = None
+            return False
+        self._fresh_until_ms = sent_ms + LEASE_TTL_S * 1000 - FRESH_MARGIN_MS
+        return True
+
+    def _is_dead(self, standing: Holder) -> bool:
+        """Whether the holder was a process of this machine that has ended (killed, so it released nothing)."""
+        if standing.host != self._mine.host:
+            return False
+        if standing.pid == self._mine.pid:
+            return True
+        try:
+            os.kill(standing.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False

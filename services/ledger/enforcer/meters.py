@@ -1,0 +1,22 @@
+"""What the enforcer counts."""
+
+from shared.telemetry import Metrics
+
+
+class Meters:
+    """Counters of one process; all partitions share them."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.answers = metrics.counter("tundish_ledger_answers_total", "Answers to asks, by verdict.", "verdict")
+        self.grants = metrics.counter("tundish_ledger_grants_total", "Grants appended to the log.")
+        self.batches = metrics.counter("tundish_ledger_batches_total", "Batches appended to the log.")
+        self.records = metrics.counter("tundish_ledger_records_total", "Records appended to the log.")
+        self.bytes = metrics.counter("tundish_ledger_appended_bytes_total", "Bytes appended to the log.")
+        self.dropped = metrics.counter(
+            "tundish_ledger_dropped_batches_total", "Batches whose append failed, by reason.", "reason"
+        )
+        self.sent_away = metrics.counter("tundish_ledger_sent_away_total", "Requests that were told to ask again.")
+        self.signals = metrics.counter("tundish_ledger_signals_total", "Signals published, by kind.", "kind")
+        self.unreadable = metrics.counter(
+            "tundish_ledger_unreadable_total", "Messages or parts of them that could not be read.", "what"
+        )

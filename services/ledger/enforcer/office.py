@@ -1,0 +1,210 @@
+"""One partition's office: wait for the lease, take office behind the fence, serve until anything is in doubt."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Literal
+
+from services.ledger.domain.fold import fold_grants
+from services.ledger.domain.state import LedgerState
+from services.ledger.enforcer.clerk import Clerk
+from services.ledger.enforcer.herald import Herald
+from services.ledger.enforcer.lease import Lease
+from services.ledger.enforcer.meters import Meters
+from services.ledger.enforcer.reader import Reader
+from shared.bus import Bucket, Bus
+from shared.clock import Clock
+from shared.errors import BusUnavailable, Conflict, TundishError
+from shared.events import GrantBatch, LedgerEpoch, encode
+from shared.ids import EventId, InstanceId, uuid7
+from shared.tasks import Supervisor
+from shared.topology import AUTH, LEASES_BUCKET, LEDGER, allot_subject, grant_fence, grant_subject
+
+log = logging.getLogger(__name__)
+
+LEASE_POLL_S = 0.5
+LEASE_RENEW_S = 2.0
+READ_WAIT_S = 1.0
+"""What taking office waits for is on its way to the reader; it looks again at least this often."""
+
+Standing = Literal["standby", "barrier", "active"]
+
+
+class Office:
+    """Everything that belongs to one partition in this process."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        partition: int,
+        instance: InstanceId,
+        clock: Clock,
+        meters: Meters,
+        *,
+        created: dict[str, str],
+        fatal: "asyncio.Future[None]",
+    ) -> None:
+        self._bus = bus
+        self._partition = partition
+        self._instance = instance
+        self._clock = clock
+        self._fatal = fatal
+        self._source = f"ledger-enforcer/{instance}"
+        self._subject = grant_subject(partition, instance)
+        self._doubt = asyncio.Event()
+        self.standing: Standing = "standby"
+        self.state = LedgerState(partition=partition)
+        self.lease = Lease(Bucket(bus, LEASES_BUCKET), partition, instance, clock)
+        self.clerk = Clerk(
+            self.state,
+            clock,
+            meters,
+            source=self._source,
+            append=self.append,
+            lease_fresh=self.lease.fresh,
+            on_doubt=self._on_doubt,
+            on_commit=self._on_commit,
+        )
+        self.herald = Herald(bus, self.state, meters, source=self._source, tell=self.clerk.tell)
+        self.reader = Reader(
+            bus,
+            self.state,
+            clock,
+            own_subject=self._subject,
+            created=created,
+            on_change=self._on_change,
+            on_foreign=self._on_foreign,
+            on_fatal=self._on_fatal,
+            unreadable=meters.unreadable,
+        )
+
+    def start(self, supervisor: Supervisor) -> None:
+        """Begin to read, and to serve when it is our turn."""
+        name = f"partition {self._partition}"
+        supervisor.keep(f"{name}: reading auth", self.reader.follow_auth)
+        supervisor.keep(f"{name}: reading the ledger", self.reader.follow_ledger)
+        supervisor.keep(f"{name}: clerk", self.clerk.run)
+        supervisor.keep(f"{name}: herald", self.herald.run)
+        supervisor.keep(f"{name}: office", self.hold)
+
+    def problem(self) -> str | None:
+        """What is wrong, for the health page; None while in office."""
+        if not self.reader.caught_up:
+            return f"reading the logs: {sum(self.reader.lag.values())} messages to go"
+        if self.standing != "active":
+            return "waiting for the lease" if self.standing == "standby" else "taking office"
+        return None
+
+    async def append(self, data: bytes, expected: int, msg_id: str) -> int:
+        """Append decisions if `expected` is the last decision of the partition. Raises BusError."""
+        fence = grant_fence(self._partition)
+        return await self._bus.append(self._subject, data, fence=fence, expected=expected, msg_id=msg_id)
+
+    async def hold(self) -> None:
+        """Wait for the lease and serve, again and again. Raises BusUnavailable."""
+        while True:
+            self.standing = "standby"
+            await self.reader.until(lambda: self.reader.caught_up)
+            if await self.lease.take():
+                await self._serve()
+            else:
+                await asyncio.sleep(LEASE_POLL_S)
+
+    async def _serve(self) -> None:
+        """One term in office; ends when the lease is lost or a decision of ours is in doubt."""
+        self._doubt.clear()
+        self.standing = "barrier"
+        async with asyncio.TaskGroup() as group:
+            renewing = group.create_task(self._renew())
+            try:
+                await self._take_office()
+                if not self._doubt.is_set():
+                    await self._answer_until_doubt()
+            finally:
+                self.standing = "standby"
+                renewing.cancel()
+
+    async def _answer_until_doubt(self) -> None:
+        self.standing = "active"
+        self.clerk.begin()
+        self.herald.begin()
+        subscription = await self._bus.serve(allot_subject(self._partition), self.clerk.receive)
+        try:
+            await self._doubt.wait()
+        finally:
+            self.herald.open = False
+            self.clerk.open = False
+            await subscription.unsubscribe()
+            await self.clerk.pause("this enforcer has left the office")
+
+    async def _take_office(self) -> None:
+        """Fold what earlier decisions were based on, then append an epoch behind the fence.
+
+        The append succeeds only on a state that holds every earlier decision, so its success is what makes this
+        enforcer active. A conflict means that there is more to read.
+        """
+        state = self.state
+        while not self._doubt.is_set():
+            await self.reader.until(lambda: state.auth_pos >= state.auth_need and state.ledger_pos >= state.usage_need)
+            expected = state.grant_seq
+            batch = GrantBatch(
+                id=EventId(uuid7()),
+                at=self._clock.now(),
+                source=self._source,
+                auth_pos=state.auth_pos,
+                usage_pos=state.ledger_pos,
+                records=(LedgerEpoch(epoch=state.epoch + 1, holder=self._instance),),
+            )
+            try:
+                seq = await self.append(encode(batch), expected, batch.id)
+            except (Conflict, BusUnavailable) as error:
+                log.info("partition %d: the epoch was not appended: %s", self._partition, error)
+                await self._read(self._has_more_than(expected))
+                continue
+            fold_grants(state, batch, seq, self._clock.monotonic_ms())
+            log.info("partition %d: in office with epoch %d", self._partition, state.epoch)
+            return
+
+    def _has_more_than(self, grant_seq: int) -> Callable[[], bool]:
+        return lambda: self.state.grant_seq > grant_seq
+
+    async def _read(self, reached: Callable[[], bool]) -> None:
+        """Wait a bounded time until something has been read."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READ_WAIT_S):
+                await self.reader.until(reached)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_RENEW_S)
+            if not await self.lease.renew():
+                self._on_doubt("somebody else holds the lease")
+
+    # ---- what is heard -------------------------------------------------------------------------------
+
+    def _on_doubt(self, reason: str) -> None:
+        if not self._doubt.is_set():
+            log.warning("partition %d: leaving office: %s", self._partition, reason)
+            self._doubt.set()
+
+    def _on_foreign(self, source: str) -> None:
+        if self.standing != "standby":
+            self._on_doubt(f"{source} has decided something")
+
+    def _on_change(self) -> None:
+        if self.clerk.open:
+            self.clerk.wake()
+            self.herald.wake()
+
+    def _on_commit(self) -> None:
+        self.herald.wake()
+
+    def _on_fatal(self, error: TundishError) -> None:
+        if not self._fatal.done():
+            self._fatal.set_exception(error)
+
+
+async def incarnations(bus: Bus) -> dict[str, str]:
+    """When the streams we read were made; positions mean nothing in streams made anew."""
+    return {stream: (await bus.stream_info(stream)).created for stream in (AUTH, LEDGER)}

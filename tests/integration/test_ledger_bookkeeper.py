@@ -1,0 +1,463 @@
+"""The bookkeeper against real NATS and PostgreSQL: each event once, whatever fails, and the API over the books."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import httpx
+import msgspec
+import pytest
+
+from services.ledger.bookkeeper import store
+from services.ledger.bookkeeper.app import Service, running
+from services.ledger.bookkeeper.store import Database, Item, Position
+from services.ledger.bookkeeper.store_rows import Row
+from services.ledger.settings import BookkeeperSettings
+from shared import pg
+from shared.access import sign_actor
+from shared.bus import Bucket, Bus
+from shared.clock import SystemClock
+from shared.errors import StoreUnavailable, StreamChanged
+from shared.events import AnyAuthEvent, UsageRecorded, encode, type_of, usage_batch
+from shared.ids import InstanceId, PriceId, uuid7
+from shared.pricing import PriceRow, Rates, Usage, price, price_id
+from shared.settings import Env, common
+from shared.topology import CATALOG_BUCKET, auth_subject, price_kv, usage_subject
+from tests.support.ledger import (
+    EPOCH,
+    KEY,
+    ORG,
+    OTHER,
+    P1,
+    P2,
+    TEAM,
+    budget,
+    budget_set,
+    key_issued,
+    org_created,
+    team_created,
+    used,
+    window,
+)
+from tests.support.servers import NatsServer, PostgresServer
+
+MASTER = "sk-master-key-of-the-tests-0123456789"
+WITHIN_S = 20.0
+A = window("a:key_1")
+
+
+async def eventually(probe: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until `probe` says so; fails after a generous bound."""
+    async with asyncio.timeout(WITHIN_S):
+        while True:
+            if await probe():
+                return
+            await asyncio.sleep(0.02)
+
+
+class Town:
+    """NATS, a database, a proxy that publishes usage, and a bookkeeper."""
+
+    def __init__(self, nats: NatsServer, database: str, admin: Bus, proxy: Bus) -> None:
+        self.nats = nats
+        self.database = database
+        self.admin = admin
+        self.proxy = proxy
+        self.service: Service | None = None
+        self.http: httpx.AsyncClient | None = None
+
+    @asynccontextmanager
+    async def books(self) -> AsyncGenerator[Service]:
+        """A bookkeeper in this process."""
+        values = {
+            "TUNDISH_MASTER_KEY": MASTER,
+            "TUNDISH_TOKEN": "own",
+            "TUNDISH_PEER_TOKENS": "auth:peer-token",
+            "TUNDISH_NATS_URL": self.nats.url_for("bookkeeper"),
+        }
+        settings = BookkeeperSettings(common=common("ledger-bookkeeper", Env(values)), postgres_url=self.database)
+        async with running(settings, SystemClock()) as service:
+            transport = httpx.ASGITransport(app=service.app)  # pyright: ignore[reportArgumentType]
+            headers = {"authorization": f"Bearer {MASTER}"}
+            async with httpx.AsyncClient(transport=transport, base_url="http://books", headers=headers) as http:
+                self.service, self.http = service, http
+                yield service
+
+    async def get(self, path: str, **params: str | int) -> Any:
+        assert self.http is not None
+        answer = await self.http.get(path, params=params)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def decided(self, *events: AnyAuthEvent) -> None:
+        for event in events:
+            await self.admin.publish(auth_subject(type_of(event), "x"), encode(event))
+
+    async def use(self, *events: UsageRecorded, instance: InstanceId = P1, timeout_s: float = 5) -> int:
+        data = usage_batch([encode(event) for event in events])
+        ack = await self.proxy.publish(usage_subject(0, instance), data, msg_id=uuid7(), timeout_s=timeout_s)
+        return ack.seq
+
+    async def hold(self, count: int) -> None:
+        """Wait until the books hold so many events."""
+
+        async def there() -> bool:
+            with contextlib.suppress(asyncpg.PostgresError, OSError):
+                return await self.value("SELECT count(*) FROM usage_event") == count
+            return False
+
+        await eventually(there)
+
+    async def value(self, query: str, *arguments: object) -> Any:
+        connection = await asyncpg.connect(self.database, server_settings={"search_path": "ledger"})
+        try:
+            return await connection.fetchval(query, *arguments)
+        finally:
+            await connection.close()
+
+    async def rebuild(self, *, check: bool) -> Any:
+        assert self.http is not None
+        answer = await self.http.post("/ledger/rebuild", json={"check": check})
+        assert answer.status_code == 202, answer.text
+        job: Any = None
+
+        async def ended() -> bool:
+            nonlocal job
+            job = await self.get(f"/ledger/rebuild/{answer.json()['job']}")
+            return job["state"] != "running"
+
+        await eventually(ended)
+        return job
+
+
+@pytest.fixture
+async def town(nats: NatsServer, database: str) -> AsyncIterator[Town]:
+    await pg.migrate(database, schema="ledger", package="services.ledger.bookkeeper", progress=lambda _line: None)
+    admin = await Bus.open(nats.url_for("admin"), user="admin", name="test")
+    proxy = await Bus.open(nats.url_for("proxy"), user="proxy", name="test")
+    yield Town(nats, database, admin, proxy)
+    await proxy.close()
+    await admin.close()
+
+
+async def test_usage_arrives_in_the_books_and_can_be_asked_for(town: Town) -> None:
+    await town.decided(
+        org_created(),
+        team_created(),
+        key_issued(),
+        key_issued(OTHER),
+        budget_set(budget(KEY, 10**9, duration="30d")),
+        budget_set(budget(TEAM, 2 * 10**9, kind="team")),
+    )
+    async with town.books():
+        windows = (window("a:key_1"), window("a:team_1"))
+        await town.use(used(1, 250_000_000, *windows), used(2, 50_000_000, *windows))
+        await town.use(used(1, 700_000_000, window("a:team_1"), key=OTHER, instance=P2), instance=P2)
+        await town.hold(3)
+        balance = await town.get("/spend/balance", scope_kind="team", scope_id=TEAM)
+        assert (balance["total_nusd"], balance["accounts"][0]["spent_nusd"]) == (1_000_000_000, 1_000_000_000)
+        balance = await town.get("/spend/balance", scope_kind="key", scope_id=KEY)
+        (account,) = balance["accounts"]
+        assert (account["account"], account["limit_nusd"], account["duration"]) == ("a:key_1", 10**9, "30d")
+        unknown = await town.get("/spend/balance", scope_kind="org", scope_id="nobody")
+        assert unknown == {"scope_kind": "org", "scope_id": "nobody", "total_nusd": 0, "accounts": []}
+        keys = (await town.get("/spend/keys"))["data"]
+        assert [(key["key_id"], key["spend"], key["spend_nusd"], key["calls"], key["key_alias"]) for key in keys] == [
+            (OTHER, 0.7, 700_000_000, 1, "a key"),
+            (KEY, 0.3, 300_000_000, 2, "a key"),
+        ]
+        assert [key["max_budget"] for key in keys] == [None, 1.0]
+        teams = await town.get("/spend/teams", page=1, size=1)
+        assert (teams["data"][0]["team_alias"], teams["data"][0]["spend"], teams["total_pages"]) == ("the team", 1.0, 1)
+
+
+async def test_the_log_of_calls_filters_and_pages_newest_first(town: Town) -> None:
+    async with town.books():
+        raw = msgspec.Raw(b'{"prompt_tokens":7,"odd":"\\u0000"}')
+        await town.use(
+            *(used(n, n, model="phi-4" if n % 2 else "gpt-4o", raw=raw) for n in range(1, 8)),
+            used(8, 9, key=OTHER, team=None, outcome="upstream_error", status=502, measured="estimated"),
+        )
+        await town.hold(8)
+        page = await town.get("/spend/logs", limit=3)
+        assert [row["n"] for row in page["data"]] == [8, 7, 6]
+        page = await town.get("/spend/logs", limit=3, cursor=page["next"])
+        assert [row["n"] for row in page["data"]] == [5, 4, 3]
+        last = await town.get("/spend/logs", limit=3, cursor=page["next"])
+        assert ([row["n"] for row in last["data"]], last["next"]) == ([2, 1], None)
+        row = last["data"][1]
+        assert (row["request_id"], row["api_key"], row["spend"], row["cost_nusd"]) == ("call-p1-1", KEY, 1e-9, 1)
+        assert (row["prompt_tokens"], row["completion_tokens"], row["status"]) == (10, 5, "success")
+        assert row["usage"] == {"prompt_tokens": 7, "odd": "\ufffd"}
+        assert row["startTime"] == "2026-11-01T00:00:01Z"
+        assert row["endTime"] == "2026-11-01T00:00:01.120000Z"
+
+        async def numbers(**query: str) -> list[int]:
+            return [row["n"] for row in (await town.get("/spend/logs", **query))["data"]]
+
+        assert await numbers(api_key=OTHER) == [8]
+        assert await numbers(model="phi-4") == [7, 5, 3, 1]
+        assert await numbers(outcome="upstream_error", measured="estimated") == [8]
+        assert await numbers(team_id=TEAM, start="2026-11-01T00:00:06Z") == [7, 6]
+        assert await numbers(end="2026-11-01T00:00:03+00:00") == [2, 1]
+        assert await numbers(call_id="call-p1-4") == [4]
+        assert await numbers(request_id="no such call") == []
+
+
+BAD_QUESTIONS = (
+    ("/spend/balance", "scope_kind"),
+    ("/spend/balance?scope_kind=galaxy&scope_id=x", "scope_kind"),
+    ("/spend/balance?scope_kind=key", "scope_id"),
+    ("/spend/keys?size=0", "size"),
+    ("/spend/keys?page=99999999999", "page"),
+    ("/spend/logs?limit=abc", "limit"),
+    ("/spend/logs?cursor=x", "cursor"),
+    ("/spend/logs?start=yesterday", "start"),
+    ("/spend/logs?user_id=7", "user_id"),
+    ("/spend/logs?model=%00", "model"),
+)
+
+
+async def test_bad_questions_get_clear_words(town: Town) -> None:
+    async with town.books():
+        assert town.http is not None
+        for path, word in BAD_QUESTIONS:
+            answer = await town.http.get(path)
+            assert answer.status_code == 400, path
+            assert word in answer.json()["error"]["message"]
+
+
+async def test_only_administrators_and_peers_may_look(town: Town) -> None:
+    async with town.books():
+        assert town.http is not None
+        paths = ("/spend/keys", "/spend/logs", "/spend/balance?scope_kind=key&scope_id=x", "/ledger/status", "/metrics")
+        for path in paths:
+            assert (await town.http.get(path, headers={"authorization": "Bearer sk-wrong"})).status_code == 401
+        peer = {"authorization": "Bearer peer-token", "x-tundish-actor": sign_actor("peer-token", "ann")}
+        assert (await town.http.get("/spend/keys", headers=peer)).status_code == 200
+        refused = await town.http.post("/ledger/rebuild", headers={"authorization": ""})
+        assert refused.status_code == 401
+
+
+async def test_an_event_delivered_again_and_again_is_stored_once(town: Town) -> None:
+    events = [used(n, 10, A) for n in range(1, 6)]
+    async with town.books() as service:
+        await town.use(*events)
+        await town.use(*events[2:], *events)
+        renamed = [msgspec.structs.replace(event, id=used(1, 1).id) for event in events[:2]]
+        await town.use(*renamed, used(6, 10, A))  # same numbers under other ids: recovered twice
+        await town.hold(6)
+        assert await service.consumer.reach(3, WITHIN_S)
+        balance = await town.get("/spend/balance", scope_kind="key", scope_id=KEY)
+        assert balance["total_nusd"] == 60
+        assert await town.value("SELECT spent_nusd FROM account_spend") == 60
+        job = await town.rebuild(check=True)
+        assert (job["state"], job["equal"], job["events"], job["differences"]) == ("done", True, 6, [])
+
+
+async def test_what_a_killed_bookkeeper_had_in_hand_is_not_waited_for(town: Town) -> None:
+    """Fetched and never acknowledged: the broker keeps it back for a minute, the successor reads it at once."""
+    await town.use(used(1, 10, A), used(2, 10, A))
+    bus = await Bus.open(town.nats.url_for("bookkeeper"), user="bookkeeper", name="dies")
+    from shared.bus import WorkQueue
+
+    async with WorkQueue(bus, "LEDGER", "bookkeeper") as queue:
+        assert len(await queue.fetch(10)) == 1
+    await bus.close()
+    async with town.books():
+        await town.hold(2)
+        await town.use(used(3, 10, A))
+        await town.hold(3)
+        job = await town.rebuild(check=True)
+        assert (job["state"], job["equal"]) == ("done", True)
+
+
+async def test_a_crash_between_commit_and_acknowledgement_counts_nothing_twice(town: Town) -> None:
+    events = [used(n, 10, A) for n in range(1, 4)]
+    seq = await town.use(*events)
+    database = Database(town.database)
+    await database.open()
+    created = (await town.admin.stream_info("LEDGER")).created
+    items = [Item(seq=seq, subject="s", event=Row(event)) for event in events]
+    assert await store.commit(database, items, Position(created=created, seq=seq)) == 3
+    assert await store.commit(database, items, Position(created=created, seq=seq)) == 0
+    database.close()
+    async with town.books() as service:
+        assert await service.consumer.reach(seq, WITHIN_S)
+        assert await town.value("SELECT total_nusd FROM spend WHERE scope_kind = 'org'") == 30
+
+
+async def test_books_of_another_stream_are_not_mixed_in(town: Town) -> None:
+    database = Database(town.database)
+    await database.open()
+    await store.commit(database, [], Position(created="then", seq=9))
+    with pytest.raises(StreamChanged, match="another stream"):
+        await store.commit(database, [Item(seq=1, subject="s", event=Row(used(1, 1)))], Position(created="now", seq=1))
+    assert await town.value("SELECT count(*) FROM usage_event") == 0
+    database.close()
+
+
+async def test_postgres_away_loses_nothing(town: Town, postgres_server: PostgresServer) -> None:
+    async with town.books() as service:
+        await town.use(used(1, 10, A))
+        await town.hold(1)
+        postgres_server.stop(signal.SIGINT)
+        try:
+            for n in range(2, 12):
+                await town.use(used(n, 10, A))
+            assert town.http is not None
+            answer = await town.http.get("/spend/keys")
+            assert answer.status_code == 503
+            assert (await town.http.get("/health/readiness")).status_code == 503
+        finally:
+            postgres_server.start()
+        await town.hold(11)
+        assert await service.consumer.reach(11, WITHIN_S)
+        assert await town.value("SELECT spent_nusd FROM account_spend") == 110
+
+        async def well() -> bool:
+            assert town.http is not None
+            return (await town.http.get("/health/readiness")).status_code == 200
+
+        await eventually(well)
+
+
+async def test_nats_away_loses_nothing(town: Town) -> None:
+    async with town.books():
+        await town.use(used(1, 10, A))
+        await town.hold(1)
+        town.nats.stop()
+        town.nats.start()
+
+        async def published() -> bool:
+            with contextlib.suppress(Exception):
+                await town.use(used(2, 10, A), timeout_s=0.5)
+                return True
+            return False
+
+        await eventually(published)
+        await town.hold(2)
+        job = await town.rebuild(check=True)
+        assert (job["state"], job["equal"]) == ("done", True)
+
+
+async def test_it_starts_without_postgres_and_says_so(town: Town) -> None:
+    right, town.database = town.database, "postgresql://nobody:x@127.0.0.1:1/none"
+    async with town.books():
+        assert town.http is not None
+        ready = await town.http.get("/health/readiness")
+        assert (ready.status_code, ready.json()["checks"]["postgres"]) == (503, "does not answer")
+    town.database = right
+    empty = Database(right.replace("/test", "/postgres?x=").split("?")[0].rstrip("0123456789"))
+    with pytest.raises(StoreUnavailable):
+        await empty.open()
+    empty.close()
+
+
+async def test_what_cannot_be_read_is_kept_and_counted(town: Town) -> None:
+    async with town.books():
+        await town.proxy.publish(usage_subject(0, P1), b"no list at all")
+        await town.proxy.publish(usage_subject(0, P1), b'[{"type":"usage.recorded.v1"},' + encode(used(1, 5, A)) + b"]")
+        await town.use(used(2, 5, A, model="a\0b", raw=msgspec.Raw(b'{"deep":' + b"[" * 900 + b"]" * 900 + b"}")))
+        await town.hold(2)
+        assert await town.value("SELECT count(*) FROM dead_letter") == 2
+        assert await town.value("SELECT data FROM dead_letter ORDER BY seq LIMIT 1") == b"no list at all"
+        status = await town.get("/ledger/status")
+        assert (status["dead_letters"], status["events"], status["lag_messages"]) == (2, 2, 0)
+        assert (await town.rebuild(check=True))["equal"] is True
+
+
+async def test_a_price_that_does_not_fit_is_shown_and_changes_no_balance(town: Town) -> None:
+    usage = Usage(input=1_000, output=100)
+    row = PriceRow(model="gpt-4o", rates=Rates(input=2_500_000_000, output=10_000_000_000))
+    right, name = price(usage, row), price_id(row)
+    await Bucket(town.admin, CATALOG_BUCKET).put(price_kv(name), msgspec.json.encode(row))
+    async with town.books():
+        await town.use(
+            used(1, right, usage=usage, price_id=name),
+            used(2, right + 5, usage=usage, price_id=name),
+            used(3, 77, usage=usage, price_id=PriceId("travels"), price=row),
+            used(4, 99, usage=usage, price_id=name, measured="lost"),
+        )
+        await town.hold(4)
+        logs = (await town.get("/spend/logs"))["data"]
+        assert [(row["n"], row["repriced_nusd"]) for row in logs] == [(4, None), (3, right), (2, right), (1, None)]
+        assert (await town.get("/ledger/status"))["mispriced"] == 2
+        balance = await town.get("/spend/balance", scope_kind="key", scope_id=KEY)
+        assert balance["total_nusd"] == 2 * right + 5 + 77 + 99
+        assert town.http is not None
+        assert "tundish_books_mispriced_total 2" in (await town.http.get("/metrics")).text
+
+
+async def test_a_rebuild_finds_and_mends_every_kind_of_damage(town: Town) -> None:
+    async with town.books():
+        for n in range(1, 31):
+            await town.use(used(n, n, A, key=KEY if n % 3 else OTHER))
+        await town.hold(30)
+        assert (await town.rebuild(check=True))["equal"] is True
+        await town.value("UPDATE spend SET total_nusd = total_nusd + 7 WHERE scope_id = $1", KEY)
+        await town.value("UPDATE account_spend SET spent_nusd = 1")
+        await town.value("UPDATE usage_event SET cost_nusd = 500 WHERE n = 4")
+        await town.value("DELETE FROM usage_event WHERE n = 9")
+        job = await town.rebuild(check=True)
+        assert (job["state"], job["equal"], job["total"]) == ("done", False, 30)
+        found = {(entry["what"], entry["books_nusd"], entry["log_nusd"]) for entry in job["differences"]}
+        assert {("event", 500, 4), ("event", 0, 9), ("event count", 29, 30), ("account window", 1, 465)} <= found
+        assert any(entry["what"] == "key total" and entry["id"] == KEY for entry in job["differences"])
+        mended = await town.rebuild(check=False)
+        assert (mended["state"], mended["equal"]) == ("done", False)
+        await town.use(used(31, 31, A))
+        await town.hold(31)
+        assert (await town.rebuild(check=True))["equal"] is True
+        assert (await town.rebuild(check=False))["equal"] is True
+        assert await town.value("SELECT sum(cost_nusd)::bigint FROM usage_event") == 31 * 32 // 2
+        assert await town.value("SELECT count(*) FROM pg_indexes WHERE indexname = 'usage_event_by_key'") == 1
+
+
+async def test_a_rebuild_under_traffic_is_equal(town: Town) -> None:
+    async with town.books():
+        publishing = True
+
+        async def traffic() -> int:
+            n = 0
+            while publishing:
+                n += 1
+                await town.use(used(n, 3, A))
+            return n
+
+        async with asyncio.TaskGroup() as group:
+            load = group.create_task(traffic())
+            await eventually(lambda: town.value("SELECT count(*) > 20 FROM usage_event"))
+            for check in (True, False, True):
+                job = await town.rebuild(check=check)
+                assert (job["state"], job["equal"], job["differences"]) == ("done", True, [])
+            publishing = False
+        await town.hold(load.result())
+        assert (await town.rebuild(check=True))["equal"] is True
+
+
+async def test_rebuild_orders_are_checked(town: Town) -> None:
+    async with town.books():
+        assert town.http is not None
+        assert (await town.http.post("/ledger/rebuild", json={"chek": 1})).status_code == 400
+        assert (await town.http.get("/ledger/rebuild/none")).status_code == 404
+        assert (await town.rebuild(check=True))["total"] == 0
+
+
+async def test_two_bookkeepers_share_the_work_and_count_each_event_once(town: Town) -> None:
+    async with town.books() as first, town.books() as second:
+        for n in range(1, 61):
+            await town.use(used(n, 2, A))
+        await town.hold(60)
+        assert await town.value("SELECT spent_nusd FROM account_spend") == 120
+        assert (await town.rebuild(check=True))["equal"] is True
+        assert first.consumer is not second.consumer
+        assert (await town.get("/spend/balance", scope_kind="org", scope_id=ORG))["total_nusd"] == 120
+
+
+def test_the_epoch_of_these_tests_is_a_window_start() -> None:
+    assert EPOCH.tzinfo is not None

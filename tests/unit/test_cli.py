@@ -1,0 +1,275 @@
+"""The operator's command line against an HTTP server that says what a test wants it to say."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from services.__main__ import main
+from services.cli.client import master_key, open_client
+from shared.errors import SettingsError
+from shared.settings import Env
+
+URL = "http://gateway.test"
+KEY = "sk-a-master-key-for-tests-0123456789"
+
+Answer = Callable[[httpx.Request], httpx.Response]
+
+
+class Front:
+    """Answers by method and path, and remembers what was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[httpx.Response | Exception]] = {}
+        self.asked: list[httpx.Request] = []
+
+    def say(self, what: str, *answers: object, status: int = 200) -> None:
+        """The answers to `METHOD /path`, in order; the last one stays."""
+        self.answers[what] = [
+            answer if isinstance(answer, Exception) else httpx.Response(status, json=answer) for answer in answers
+        ]
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        queue = self.answers[f"{request.method} {request.url.path}"]
+        answer = queue.pop(0) if len(queue) > 1 else queue[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+
+@pytest.fixture
+def front(monkeypatch: pytest.MonkeyPatch) -> Front:
+    front = Front()
+    real = httpx.Client
+
+    def client(**options: object) -> httpx.Client:
+        return real(**{**options, "transport": httpx.MockTransport(front)})  # type: ignore[arg-type]
+
+    monkeypatch.setattr("services.cli.client.httpx.Client", client)
+    monkeypatch.setattr("services.cli.ledger.POLL_S", 0)
+    monkeypatch.setenv("TUNDISH_URL", URL + "/")
+    monkeypatch.setenv("TUNDISH_MASTER_KEY", KEY)
+    return front
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(list(arguments))
+    assert isinstance(left.value.code, int)
+    return left.value.code
+
+
+def body(request: httpx.Request) -> object:
+    return msgspec.json.decode(request.content)
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_the_master_key_goes_with_every_request(front: Front) -> None:
+    front.say("GET /health/readiness", {"status": "ready", "checks": {"keys": "ok"}})
+    assert run("status") == 0
+    assert front.asked[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_status_shows_what_is_wrong_and_fails(front: Front, capsys: Capture) -> None:
+    front.say("GET /health/readiness", {"status": "not ready", "checks": {"ledger": "away"}}, status=503)
+    assert run("status") == 1
+    assert capsys.readouterr().out == "not ready\n  ledger: away\n"
+
+
+def test_a_401_names_where_the_key_came_from_and_not_the_key(front: Front, capsys: Capture) -> None:
+    front.say("GET /key/list", {"error": {"message": "not known here"}}, status=401)
+    assert run("key", "list") == 1
+    said = capsys.readouterr().err
+    assert "does not accept the master key from TUNDISH_MASTER_KEY: not known here" in said
+    assert KEY not in said
+
+
+def test_an_address_without_anybody_is_named(front: Front, capsys: Capture) -> None:
+    front.say("GET /key/list", httpx.ConnectError("refused"))
+    assert run("key", "list") == 1
+    assert f"{URL} does not answer (refused). Is Tundish running?" in capsys.readouterr().err
+
+
+def test_something_else_than_tundish_is_named(front: Front, capsys: Capture) -> None:
+    front.answers["GET /spend/keys"] = [httpx.Response(200, text="<html>")]
+    assert run("spend", "keys") == 1
+    assert "this is not Tundish" in capsys.readouterr().err
+    front.answers["GET /spend/keys"] = [httpx.Response(502, text="<html>bad gateway")]
+    assert run("spend", "keys") == 1
+    assert "answered 502" in capsys.readouterr().err
+
+
+def test_keys_are_a_table_or_json(front: Front, capsys: Capture) -> None:
+    answer = {
+        "keys": [
+            {
+                "token_id": "key_1",
+                "key_name": "sk-...abcd",
+                "key_alias": "evil\x1b[31m\nname",
+                "max_budget": 0.000123,
+                "status": "blocked",
+            },
+            {"token_id": "key_2", "key_name": "sk-...efgh", "max_budget": None, "status": "active"},
+        ],
+        "current_page": 1,
+        "total_pages": 3,
+    }
+    front.say("GET /key/list", answer)
+    assert run("key", "list", "--team", "team_1", "--size", "2") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split("  ")[0] == "KEY"
+    assert "$0.000123" in lines[1]
+    assert "evil?[31m?name" in lines[1], "a name cannot steer the terminal"
+    assert "no limit" in lines[2]
+    assert lines[3] == "page 1 of 3 (--page N)"
+    query = dict(front.asked[0].url.params)
+    assert query == {"page": "1", "size": "2", "team_id": "team_1", "return_full_object": "true"}
+    assert run("key", "list", "--json") == 0
+    assert msgspec.json.decode(capsys.readouterr().out) == answer
+
+
+def test_a_key_is_made_with_what_was_given_only(front: Front, capsys: Capture) -> None:
+    front.say("POST /key/generate", {"key": "sk-new", "key_alias": "a", "max_budget": 0.05, "models": ["m"]})
+    code = run("key", "generate", "--alias", "a", "--model", "m", "--max-budget", "0.05", "--budget-duration", "30d")
+    assert code == 0
+    assert body(front.asked[0]) == {
+        "key_alias": "a",
+        "models": ["m"],
+        "max_budget": 0.05,
+        "budget_duration": "30d",
+    }
+    said = capsys.readouterr().out
+    assert said.startswith("sk-new\n")
+    assert said.count("sk-new") == 1
+    assert "only time" in said
+
+
+@pytest.mark.parametrize("amount", ["nan", "inf", "-1", "ten", "1e30"])
+def test_what_is_no_amount_never_becomes_a_key_without_limit(front: Front, capsys: Capture, amount: str) -> None:
+    assert run("key", "generate", f"--max-budget={amount}") == 2
+    assert "--max-budget" in capsys.readouterr().err
+    assert front.asked == []
+
+
+@pytest.mark.parametrize(
+    ("action", "sent"),
+    [("block", {"key": "key_1"}), ("unblock", {"key": "key_1"}), ("delete", {"keys": ["key_1"]})],
+)
+def test_actions_on_a_key(front: Front, action: str, sent: object) -> None:
+    front.say(f"POST /key/{action}", {})
+    assert run("key", action, "key_1") == 0
+    assert body(front.asked[0]) == sent
+
+
+def test_info_leaves_out_what_is_empty(front: Front, capsys: Capture) -> None:
+    front.say("GET /key/info", {"key": "key_1", "info": {"key_alias": "a", "team_id": None, "spend": 0.5}})
+    assert run("key", "info", "key_1") == 0
+    assert capsys.readouterr().out == "key_alias  a\nspend      0.5\n"
+
+
+def test_spend_that_nobody_knows_is_not_shown_as_zero(front: Front, capsys: Capture) -> None:
+    rows = [{"key_name": "sk-...abcd", "spend": None}, {"key_name": "sk-...efgh", "spend": 0.05}]
+    front.say("GET /spend/keys", {"data": rows, "current_page": 1, "total_pages": 1})
+    assert run("spend", "keys") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "unknown" in lines[1]
+    assert "$0.05" in lines[2]
+
+
+def test_warnings_of_the_service_are_shown(front: Front, capsys: Capture) -> None:
+    front.say("POST /key/block", {"warnings": ["it will be recorded later"]})
+    assert run("key", "block", "key_1") == 0
+    assert capsys.readouterr().err == "note: it will be recorded later\n"
+
+
+def test_nothing_spent_is_a_sentence(front: Front, capsys: Capture) -> None:
+    front.say("GET /spend/logs", {"data": [], "next": None})
+    assert run("spend", "logs", "--measured", "lost") == 0
+    assert capsys.readouterr().out == "Nothing has been spent yet.\n"
+    assert dict(front.asked[0].url.params) == {"measured": "lost", "limit": "50"}
+
+
+def test_a_rebuild_that_agrees(front: Front, capsys: Capture) -> None:
+    front.say("POST /ledger/rebuild", {"job": "j/1"})
+    front.say(
+        "GET /ledger/rebuild/j/1",
+        {"state": "running", "events": 0, "total": 10},
+        {"state": "running", "events": 5, "total": 10},
+        {"state": "done", "events": 10, "total": 10, "equal": True, "differences": [], "error": None},
+    )
+    assert run("ledger", "rebuild", "--check") == 0
+    said = capsys.readouterr()
+    assert said.out == "equal: 10 events of the log give exactly the balances in the books\n"
+    assert "folded 5 of 10 events" in said.err
+    assert body(front.asked[0]) == {"check": True}
+    assert front.asked[1].url.raw_path == b"/ledger/rebuild/j%2F1"
+
+
+def test_a_rebuild_that_differs_fails_and_shows_where(front: Front, capsys: Capture) -> None:
+    front.say("POST /ledger/rebuild", {"job": "j"})
+    difference = {"what": "account", "id": "acc_1", "books_nusd": 1_000_000_001, "log_nusd": 1_000_000_000}
+    front.say(
+        "GET /ledger/rebuild/j",
+        {"state": "done", "events": 10, "total": 10, "equal": False, "differences": [difference]},
+    )
+    assert run("ledger", "rebuild", "--check") == 1
+    said = capsys.readouterr().out
+    assert "NOT equal: 1 balances differ" in said
+    assert "account acc_1: books $1.000000001 (1000000001" in said
+    assert run("ledger", "rebuild", "--json") == 1
+    assert msgspec.json.decode(capsys.readouterr().out, type=dict[str, object])["equal"] is False
+
+
+def test_a_rebuild_that_fails_or_never_ends(front: Front, capsys: Capture) -> None:
+    front.say("POST /ledger/rebuild", {"job": "j"})
+    front.say("GET /ledger/rebuild/j", {"state": "failed", "events": 3, "error": "the stream is gone"})
+    assert run("ledger", "rebuild") == 1
+    assert "failed after 3 events: the stream is gone" in capsys.readouterr().out
+    front.say("GET /ledger/rebuild/j", {"state": "running", "events": 3, "total": None})
+    assert run("ledger", "rebuild", "--wait", "1") == 1
+    assert "still runs after 1 s" in capsys.readouterr().err
+
+
+def test_a_rebuild_survives_a_front_door_that_is_away_for_a_moment(front: Front) -> None:
+    front.say("POST /ledger/rebuild", {"job": "j"})
+    front.say(
+        "GET /ledger/rebuild/j",
+        httpx.ConnectError("restarting"),
+        {"state": "done", "events": 1, "equal": True},
+    )
+    assert run("ledger", "rebuild") == 0
+    front.say("GET /ledger/rebuild/j", httpx.ConnectError("gone"))
+    assert run("ledger", "rebuild") == 1
+
+
+def test_the_key_comes_from_the_environment_or_the_file(tmp_path: Path) -> None:
+    home = {"TUNDISH_HOME": str(tmp_path)}
+    with pytest.raises(SettingsError, match=r"master\.key"):
+        master_key(Env(home))
+    (tmp_path / "master.key").write_text("\n")
+    with pytest.raises(SettingsError, match="empty"):
+        master_key(Env(home))
+    (tmp_path / "master.key").write_text(KEY + "\n")
+    assert master_key(Env(home)) == (KEY, str(tmp_path / "master.key"))
+    assert master_key(Env({**home, "TUNDISH_MASTER_KEY": "sk-env"})) == ("sk-env", "TUNDISH_MASTER_KEY")
+    with pytest.raises(SettingsError, match="odd characters"):
+        master_key(Env({"TUNDISH_MASTER_KEY": "sk-ü"}))
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:4000", "ftp://x", "http://"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="TUNDISH_URL"), open_client(Env({"TUNDISH_URL": url})):
+        pass
+
+
+def test_every_command_takes_json(front: Front, capsys: Capture) -> None:
+    for what in ("GET /key/list", "GET /key/info", "POST /key/generate", "GET /spend/teams"):
+        front.say(what, {"answer": 1})
+    for arguments in (("key", "list"), ("key", "info", "k"), ("key", "generate"), ("spend", "teams")):
+        assert run(*arguments, "--json") == 0
+        assert msgspec.json.decode(capsys.readouterr().out) == {"answer": 1}

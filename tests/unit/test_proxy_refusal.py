@@ -1,0 +1,120 @@
+"""Money refusals: which budget, how much, until when, and what would still fit."""
+
+import json
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from services.proxy.domain.admission import Refused
+from services.proxy.domain.dialect import error_body
+from services.proxy.domain.refusal import budget_refused, ledger_unreachable
+from shared.allotment import Refusal
+from shared.ids import AccountId
+from shared.pricing import PriceRow, Rates, estimate
+
+ROW = PriceRow(model="m", rates=Rates(input=2_500_000_000, output=10_000_000_000))
+REFUSAL = Refusal(
+    account=AccountId("a"),
+    scope_kind="team",
+    scope_id="t1",
+    limit=50_000_000,
+    spent=49_000_000,
+    reserved=1_000,
+    room=400_000,
+    window_start_s=1_767_225_600,
+    window_end_s=1_769_817_600,
+    duration="30d",
+    alias="search",
+)
+
+
+def refused(
+    verdict: str, refusal: Refusal = REFUSAL, row: PriceRow = ROW, prompt: int = 100, choices: int = 1
+) -> Refused:
+    return budget_refused(verdict, refusal, prompt_tokens=prompt, row=row, choices=choices, exceeded_status=402)
+
+
+def test_exceeded_says_it_all() -> None:
+    answer = refused("exceeded")
+    assert (answer.status, answer.code, answer.kind) == (402, "budget_exceeded", "budget_exceeded")
+    assert dict(answer.headers) == {b"x-should-retry": b"false"}
+    for part in ("team 'search'", "$0.049", "$0.05", "2026-01-31T00:00:00Z", "max_tokens of at most 15"):
+        assert part in answer.message
+    assert answer.extra is not None
+    assert answer.extra["budget"] == {
+        "scope": "team",
+        "scope_id": "t1",
+        "alias": "search",
+        "max_budget": 0.05,
+        "spend": 0.049,
+        "reserved": 0.000001,
+        "budget_duration": "30d",
+        "window_start": "2026-01-01T00:00:00Z",
+        "budget_reset_at": "2026-01-31T00:00:00Z",
+        "max_tokens_that_fit": 15,
+    }
+    body = error_body(answer.message, kind=answer.kind, code=answer.code, extra=answer.extra)
+    assert json.loads(body)["error"]["budget"]["scope_id"] == "t1"
+
+
+@pytest.mark.parametrize("status", [402, 429, 422, 400])
+def test_the_status_is_configurable(status: int) -> None:
+    answer = budget_refused("exceeded", REFUSAL, prompt_tokens=1, row=ROW, choices=1, exceeded_status=status)
+    assert answer.status == status
+
+
+def test_reserved_is_worth_a_retry() -> None:
+    answer = refused("reserved", replace(REFUSAL, retry_after_s=7))
+    assert (answer.status, answer.code, answer.kind) == (429, "budget_reserved", "budget_reserved")
+    assert dict(answer.headers) == {b"retry-after": b"7"}
+    assert "Try again in 7 s" in answer.message
+    assert dict(refused("reserved").headers) == {b"retry-after": b"1"}
+
+
+def test_a_budget_without_end_and_alias() -> None:
+    answer = refused("exceeded", replace(REFUSAL, window_end_s=None, alias=None, duration=""))
+    assert "team t1" in answer.message
+    assert "does not reset" in answer.message
+    assert answer.extra is not None
+    budget = cast(dict[str, Any], answer.extra["budget"])
+    assert budget["budget_reset_at"] is None
+    assert budget["budget_duration"] is None
+
+
+@pytest.mark.parametrize("room", [-5_000_000, 0, 1, 250_000])
+def test_nothing_fits(room: int) -> None:
+    answer = refused("exceeded", replace(REFUSAL, room=room))
+    assert "would still fit" not in answer.message
+
+
+def test_no_hint_where_output_is_free() -> None:
+    free = PriceRow(model="m", rates=Rates(input=1, output=0))
+    assert "would still fit" not in refused("exceeded", row=free).message
+
+
+@given(
+    st.integers(0, 10**12),
+    st.integers(0, 10**6),
+    st.integers(1, 8),
+    st.integers(0, 10**11),
+    st.integers(1, 10**11),
+)
+def test_what_is_said_to_fit_fits(room: int, prompt: int, choices: int, input_rate: int, output_rate: int) -> None:
+    row = PriceRow(model="m", rates=Rates(input=input_rate, output=output_rate))
+    answer = refused("exceeded", replace(REFUSAL, room=room), row, prompt, choices)
+    assert answer.extra is not None
+    budget = cast(dict[str, Any], answer.extra["budget"])
+    fits = budget["max_tokens_that_fit"]
+    if fits is not None:
+        assert fits >= 1
+        assert estimate(prompt, fits * choices, row) <= room
+    assert estimate(prompt, ((fits or 0) + 1) * choices, row) >= room
+
+
+def test_unreachable_is_neither() -> None:
+    answer = ledger_unreachable()
+    assert (answer.status, answer.code, answer.kind) == (503, "ledger_unreachable", "ledger_unreachable")
+    assert dict(answer.headers) == {b"retry-after": b"2"}
