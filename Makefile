@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: up down test lint types bench fmt lock clean help
+.PHONY: up down test lint types bench bench-revocation fmt lock clean help
 
 up: $(READY) ## run everything on this machine: http://127.0.0.1:4000 (TUNDISH_PORT); Ctrl-C stops it
 	@$(BIN)/python -m deploy.local.up
@@ -32,15 +32,24 @@ types: $(READY) ## check types strictly
 bench: $(READY) ## measure calls per second and added latency on this machine
 	$(BIN)/python -m tests.bench.run
 
+bench-revocation: $(READY) ## measure how long a revoked key still works
+	$(BIN)/python -m tests.bench.revocation
+
 fmt: $(READY) ## format the code
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+
+lock: ## renew requirements.lock after a change of pyproject.toml (UPGRADE=--upgrade takes newer versions)
+	$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(VENV)-lock/bin/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --all-extras --generate-hashes \
+		--no-annotate --no-header --output-file requirements.lock pyproject.toml
+	rm -rf $(VENV)-lock
 
 clean: ## remove the virtual environment and caches (never the data in .tundish)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The virtual environment: made once, and again when the lock changes.
 $(READY): requirements.lock pyproject.toml

@@ -61,7 +61,6 @@ async def main(stop: asyncio.Event) -> None:
     settings = settings_of.load()
     common = settings.common
     configure_logging(common.log_format, common.log_level)
-    logging.getLogger("asyncpg").setLevel(logging.ERROR)  # it tells each failed reconnection with a traceback
     refuse_taken_port(common.internal_host, common.internal_port, "TUNDISH_INTERNAL_PORT")
     async with running(settings, SystemClock()) as service:
         server = HttpServer(service.app, common.internal_host, common.internal_port)

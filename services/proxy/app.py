@@ -14,7 +14,7 @@ from services.proxy.domain.prices import PriceBook
 from services.proxy.forwarder import Forwarder
 from services.proxy.front import FrontDoor
 from services.proxy.inference import Inference, Models
-from services.proxy.journal import Journal, JournalError
+from services.proxy.journal import Journal, JournalError, sync_all
 from services.proxy.publisher import Publisher
 from services.proxy.recovery import Recovered, recover_all
 from services.proxy.settings import ProxySettings, load
@@ -202,7 +202,7 @@ class Proxy:
     async def _sync(self) -> None:
         while True:
             await asyncio.sleep(SYNC_S)
-            await asyncio.to_thread(self.journal.sync)
+            await asyncio.to_thread(sync_all, self.journal.to_sync())
 
     async def _stop_when_closed(self, stop: asyncio.Event) -> None:
         """The ledger has given this instance up: nothing more may be admitted under its name."""

@@ -49,6 +49,7 @@ class Forwarder:
                 kind="server_error",
                 headers=((b"retry-after", b"2"),),
             ) from error
+        self._client.cookies.clear()  # one client serves all callers
         out: Headers = [(b"content-length", str(len(answer.content)).encode())]
         out += [
             (name.encode(), value.encode("latin-1"))

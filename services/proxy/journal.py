@@ -100,6 +100,7 @@ class Journal:
         self._old: deque[Segment] = deque()
         self._open: dict[str, Segment] = {}
         self._torn = False
+        self._unsynced: list[int] = []
         self._marks: dict[int, int] = {}
         self._unmarked: set[int] = set()
 
@@ -149,14 +150,17 @@ class Journal:
             log.warning("%s; the events in doubt are sent again after a restart, which is harmless", error)
         self._tidy()
 
-    def sync(self) -> None:
-        """Ask the disk to keep what was written (slow: call it from a thread)."""
-        os.fdatasync(self._current.fd)
+    def to_sync(self) -> list[int]:
+        """Descriptors of what the disk may not keep yet; give them to `sync_all` in a thread."""
+        owed, self._unsynced = self._unsynced, []
+        return [*owed, os.dup(self._current.fd)]
 
     def close(self, *, remove: bool) -> None:
         """Give the folder up; with `remove` delete it, when the ledger has closed this instance."""
         for segment in (*self._old, self._current):
             os.close(segment.fd)
+        for descriptor in self._unsynced:
+            os.close(descriptor)
         if remove:
             remove_folder(self.folder)
         os.close(self._lock)
@@ -184,6 +188,7 @@ class Journal:
         """Begin a new segment, with the marks first: numbers must outlive the segments they were given in."""
         segment = self._next_segment()
         self._old.append(self._current)
+        self._unsynced.append(os.dup(self._current.fd))
         self._current = segment
         self._torn = False
         self._unmarked.update(self._marks)
@@ -219,6 +224,15 @@ class Journal:
             segment = self._old.popleft()
             os.close(segment.fd)
             segment.path.unlink(missing_ok=True)
+
+
+def sync_all(descriptors: list[int]) -> None:
+    """Ask the disk to keep what was written, and close the descriptors. Slow."""
+    for descriptor in descriptors:
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class Remains(msgspec.Struct, kw_only=True):

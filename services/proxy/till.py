@@ -19,6 +19,10 @@ from shared.pricing import PriceRow, Usage, price
 from shared.windows import window_at
 
 
+SERVED_MAX = 10_000
+"""Pairs of deployment and served model whose price is remembered."""
+
+
 class Call:
     """One call on its way: who, what, the money held for it, and when things happened."""
 
@@ -144,7 +148,8 @@ class Till:
         known = self._served.get(key)
         if known is None:
             known = self._book.exact(served) or self._book.by_prefix(served) or row
-            self._served[key] = known
+            if len(self._served) < SERVED_MAX:
+                self._served[key] = known
         if known is not row:
             deployment.row = known
         return known

@@ -1,8 +1,9 @@
 """Money for calls: wallets, and the conversation about them with the ledger's enforcer.
 
 A call whose wallet has room is admitted here and now, in memory. Otherwise it waits its turn while one request
-per wallet is in flight; what waits when a request leaves is asked for together. Every request carries all
-wallets, renews the lease, and may be repeated, late or lost without harm.
+per wallet is in flight; what waits when a request leaves is asked for together, with what the calls of the next
+seconds are likely to need. A wallet that runs low asks before anybody has to wait. Requests carry what is known of
+the wallets, renew the lease, and may be repeated, late or lost without harm.
 """
 
 import asyncio
@@ -125,9 +126,11 @@ class Treasury:
             return None
         wallet = purse.wallet
         now = self._clock.monotonic_ms()
-        if now < self._lease_until_ms[wallet.partition] and wallet.hold(amount, now):
-            return Hold(wallet, amount)
-        return None
+        if now >= self._lease_until_ms[wallet.partition] or not wallet.hold(amount, now):
+            return None
+        if not purse.asking and wallet.low(now):
+            self._start_asking(purse, ahead=True)
+        return Hold(wallet, amount)
 
     async def hold(self, caller: Caller, amount: int) -> Hold:
         """Money for a call, asked for if need be. Raises Denied or Unreachable."""
@@ -138,8 +141,7 @@ class Treasury:
         purse.waiting.append((amount, future))
         self.waits += 1
         if not purse.asking:
-            purse.asking = True
-            self._tasks.start(f"ask-{caller.key_id}", self._serve_waiting(purse))
+            self._start_asking(purse, ahead=False)
         try:
             return await future
         except asyncio.CancelledError:
@@ -180,10 +182,16 @@ class Treasury:
 
     # ---- asking --------------------------------------------------------------------------------------
 
-    async def _serve_waiting(self, purse: _Purse) -> None:
-        """Ask until nobody waits; the only task that asks for this key. The first in line waits ASK_WAIT_MS at most,
-        whatever is answered meanwhile."""
+    def _start_asking(self, purse: _Purse, *, ahead: bool) -> None:
+        purse.asking = True
+        self._tasks.start(f"ask-{purse.caller.key_id}", self._serve_waiting(purse, ahead))
+
+    async def _serve_waiting(self, purse: _Purse, ahead: bool) -> None:
+        """Ask until nobody waits (with `ahead` once even so); the only task that asks for this key. The first in line
+        waits ASK_WAIT_MS at most, whatever is answered meanwhile."""
         try:
+            if ahead:
+                await self._ask(purse)
             first: list[asyncio.Future[Hold]] = []
             since = 0
             while self._admit_waiting(purse):
@@ -216,15 +224,14 @@ class Treasury:
         return False
 
     async def _ask(self, purse: _Purse) -> None:
-        """One request for all that wait."""
+        """One request, for all that wait and what is likely to come."""
         wallet = purse.wallet
         now = self._clock.monotonic_ms()
         if wallet.draining or (wallet.term and not wallet.open(now)):
             self._replace(purse, self._directory.current(purse.caller.key_id) or purse.caller)
             wallet = purse.wallet
         amounts = [amount for amount, future in purse.waiting if not future.done()]
-        if not amounts:
-            return
+        first = amounts[0] if amounts else 0
         base = wallet.returned + wallet.spent + wallet.holds
         wallet.rseq += 1
         self.asks += 1
@@ -237,21 +244,22 @@ class Treasury:
                 lineage=wallet.lineage,
                 policy_rev=purse.caller.policy_rev,
                 rseq=wallet.rseq,
-                need=base + amounts[0],
-                want=base + sum(amounts),
-                least=min(amounts),
+                need=base + first,
+                want=base + sum(amounts) + wallet.ahead(now),
+                least=min(amounts, default=0),
                 sent_ms=now,
                 rows=(wallet.row(),),
             ),
         )
         if isinstance(answer, Answer):
-            await self._believe(purse, wallet, answer, amounts[0])
+            await self._believe(purse, wallet, answer, first)
 
     async def _believe(self, purse: _Purse, wallet: Wallet, answer: Answer, asked: int) -> None:
-        """Take an answer in; `asked` is the call that its verdict is about."""
+        """Take an answer in; `asked` is the call that its verdict is about (0: nobody waited)."""
         partition = wallet.partition
         until = min(answer.sent_ms + answer.admit_for_ms, answer.sent_ms + LEASE_MS)
         wallet.learn(answer.granted, answer.term, until)
+        wallet.tight = answer.tight
         if answer.verdict == "closed":
             self.closed.set()
             self._lease_until_ms = [0] * self._partitions
@@ -262,7 +270,7 @@ class Treasury:
         if stale or answer.verdict in ("policy", "closed"):
             await asyncio.sleep(POLICY_RETRY_S)
             return
-        if answer.verdict in ("exceeded", "reserved") and answer.refusal is not None:
+        if answer.verdict in ("exceeded", "reserved") and answer.refusal is not None and asked:
             self._admit_waiting(purse)
             self._deny_waiting(purse, asked, answer.verdict, answer.refusal)
 

@@ -85,7 +85,12 @@ class Town:
             headers = {"authorization": f"Bearer {MASTER}"}
             async with httpx.AsyncClient(transport=transport, base_url="http://books", headers=headers) as http:
                 self.service, self.http = service, http
+                await eventually(self.knows_its_policies)
                 yield service
+
+    async def knows_its_policies(self) -> bool:
+        assert self.http is not None
+        return (await self.http.get("/health/readiness")).json()["checks"]["policies"] == "ok"
 
     async def get(self, path: str, **params: str | int) -> Any:
         assert self.http is not None

@@ -251,8 +251,8 @@ async def test_a_second_enforcer_waits_and_takes_over_when_the_first_leaves(town
     entry = await Bucket(town.admin, LEASES_BUCKET).get(lease_kv(0))
     assert entry is not None
     # as if the first were on another machine: only its lease says that it lives
-    elsewhere = msgspec.json.decode(entry.value) | {"host": "elsewhere"}
-    first.office.lease._mine = msgspec.structs.replace(first.office.lease._mine, host="elsewhere")
+    elsewhere = msgspec.json.decode(entry.value) | {"place": "elsewhere"}
+    first.office.lease._mine = msgspec.structs.replace(first.office.lease._mine, place="elsewhere")
     await Bucket(town.admin, LEASES_BUCKET).put(lease_kv(0), msgspec.json.encode(elsewhere))
     second = await town.enforcer()
     await eventually(lambda: second.office.reader.caught_up)
@@ -284,6 +284,25 @@ async def test_an_enforcer_that_was_deposed_cannot_grant(town: Town) -> None:
     await eventually(lambda: old.office.state.epoch == 3)
     await old.active()
     assert (await town.ask(ask(20, rseq=2))).epoch == 3  # it has read the other's word and taken office anew
+
+
+async def test_nobody_takes_office_before_reading_what_was_decided_on(town: Town) -> None:
+    """A limit was lowered and a grant made on it: an enforcer behind on auth's log must not grant by the old one."""
+    await town.decided(key_issued(), budget_set(budget(KEY, 100)))
+    first = await (await town.enforcer()).active()
+    rev = await town.decided(budget_set(budget(KEY, 50)))
+    await town.ask(ask(10, rev=rev))
+    await first.kill()
+    second = await town.enforcer(start=False)
+    second.supervisor.keep("ledger", second.office.reader.follow_ledger)
+    await eventually(lambda: second.office.reader.live[LEDGER])
+    taking = second.supervisor.start("office", second.office._take_office())
+    await asyncio.sleep(0.05)
+    assert not taking.done()
+    assert second.office.state.auth_need == rev > second.office.state.auth_pos
+    second.supervisor.keep("auth", second.office.reader.follow_auth)
+    await taking
+    assert (second.office.state.epoch, second.office.state.auth_pos) == (2, rev)
 
 
 async def test_the_fence_needs_both_headers(town: Town) -> None:
@@ -391,4 +410,14 @@ async def test_a_decision_from_a_newer_version_stops_the_enforcer(town: Town) ->
     )
     await town.admin.publish(grant_subject(0, "newer"), data)
     with pytest.raises(TundishError, match="run the version that wrote it"):
+        await asyncio.wait_for(enforcer.office._fatal, WITHIN_S)
+
+
+async def test_a_log_shorter_than_what_was_folded_stops_the_enforcer(town: Town) -> None:
+    """After a crash without fsync new messages would get numbers that count as read."""
+    enforcer = await (await town.enforcer()).active()
+    enforcer.office.state.ledger_pos += 1_000
+    town.server.stop()
+    town.server.start()
+    with pytest.raises(TundishError, match="has lost what it had acknowledged"):
         await asyncio.wait_for(enforcer.office._fatal, WITHIN_S)

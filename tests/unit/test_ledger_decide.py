@@ -62,12 +62,25 @@ def test_a_grant_is_exactly_what_is_needed_and_names_its_term() -> None:
     assert enforcer.state.balance(A).escrow == 40
 
 
-def test_more_is_granted_when_it_is_wanted_and_there_and_never_beyond_the_limit() -> None:
+def test_more_is_granted_when_it_is_wanted_but_only_a_share_of_what_is_left() -> None:
     enforcer = desk()
     assert enforcer.ask(ask(10, want=30)).granted == 30
     answer = enforcer.ask(ask(40, want=500, rseq=2))
-    assert (answer.granted, answer.tight) == (100, True)
-    assert enforcer.state.balance(A).escrow == 100
+    assert (answer.granted, answer.tight) == (65, True)
+    assert enforcer.state.balance(A).escrow == 65
+
+
+def test_need_beats_the_share_but_never_the_limit() -> None:
+    enforcer = desk()
+    assert enforcer.ask(ask(90, want=500)).granted == 90
+    answer = enforcer.ask(ask(101, want=500, rseq=2))
+    assert (answer.verdict, answer.granted) == ("exceeded", 90)
+
+
+def test_the_more_instances_live_the_smaller_is_a_share() -> None:
+    enforcer = desk()
+    enforcer.ask(ask(1, instance=P2))
+    assert enforcer.ask(ask(1, want=500)).granted == 99 // 4
 
 
 def test_a_call_that_does_not_fit_gets_nothing_at_all() -> None:
@@ -87,7 +100,7 @@ def test_the_tightest_account_of_the_lineage_decides() -> None:
     )
     lineage = ("a:key_1", "a:team_1", "a:org_1")
     answer = enforcer.ask(ask(20, want=100, lineage=lineage))
-    assert answer.granted == 50
+    assert answer.granted == 25
     assert [entry.account for entry in answer.term] == list(lineage)
     refused = enforcer.ask(ask(51, serial=2, lineage=lineage))
     assert refused.refusal is not None

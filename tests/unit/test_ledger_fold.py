@@ -2,6 +2,7 @@
 
 from itertools import permutations
 
+import msgspec
 import pytest
 
 from services.ledger.domain.fold import fold_auth, fold_grants, fold_usage
@@ -112,8 +113,6 @@ def test_usage_of_accounts_that_auth_has_not_named_yet_is_kept() -> None:
 
 
 def test_an_event_of_auth_that_the_relay_sent_twice_counts_once() -> None:
-    import msgspec
-
     state = LedgerState(partition=0)
     fold_auth(state, msgspec.structs.replace(budget_set(budget(KEY, 10)), position=4), 1)
     fold_auth(state, msgspec.structs.replace(budget_set(budget(KEY, 20)), position=5), 2)
@@ -152,3 +151,13 @@ def test_the_meter_forgets_after_ten_seconds() -> None:
     assert meter.per_second(105) == 10
     assert meter.per_second(110) == 5
     assert meter.per_second(200) == 0
+
+
+def test_a_state_can_be_written_down_and_read_back() -> None:
+    enforcer = busy()
+    copy = msgspec.json.decode(msgspec.json.encode(enforcer.state), type=LedgerState)
+    assert balances(copy) == balances(enforcer.state)
+    more = used(2, 9, A, instance=P2)
+    assert fold_usage(copy, more)
+    assert fold_usage(enforcer.state, more)
+    assert copy == enforcer.state

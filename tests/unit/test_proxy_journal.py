@@ -19,6 +19,7 @@ from services.proxy.journal import (
     lock_remains,
     read_frames,
     release,
+    sync_all,
 )
 from shared.events import AccountWindow, UsageRecorded, encode
 from shared.ids import AccountId, CallId, EventId, InstanceId, KeyId, OrgId
@@ -293,7 +294,7 @@ def test_the_owed_mark_is_written_when_the_disk_allows(journal: Journal, monkeyp
 def test_a_clean_end_leaves_nothing(journal: Journal, root: Path) -> None:
     journal.opened(opening("c1"))
     journal.acked(0, 1, [journal.used("c1", ending("c1", 1))])
-    journal.sync()
+    sync_all(journal.to_sync())
     journal.close(remove=True)
     assert list(root.iterdir()) == []
 

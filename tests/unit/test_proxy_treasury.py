@@ -11,6 +11,7 @@ import pytest
 from services.proxy import treasury as module
 from services.proxy.directory import Directory
 from services.proxy.domain.admission import Caller
+from services.proxy.domain.wallet import DEMAND_TAU_MS, HORIZON_MS
 from services.proxy.treasury import Denied, Hold, Treasury, Unreachable, close_instance
 from shared.allotment import ASK_WAIT_MS, LEASE_MS, Beat, Return
 from shared.bus import Bus
@@ -96,8 +97,35 @@ async def test_what_waits_is_asked_for_together(world: World) -> None:
     world.enforcer.gate.set()
     holds = await asyncio.gather(*tasks)
     assert [hold.amount for hold in holds] == [100, 10, 20, 30]
-    assert [(ask.need, ask.want, ask.least) for ask in world.enforcer.asks] == [(100, 100, 100), (110, 160, 10)]
+    ahead = 100 * HORIZON_MS // DEMAND_TAU_MS  # what the first hold makes likely to come
+    assert [(ask.need, ask.want, ask.least) for ask in world.enforcer.asks] == [
+        (100, 100, 100),
+        (110, 160 + ahead, 10),
+    ]
     assert world.holds() == 160
+
+
+async def test_a_wallet_that_runs_low_asks_before_anybody_waits(world: World) -> None:
+    await world.hold(100)
+    wallet = next(iter(world.treasury._wallets.values()))
+    wallet.learn(1_000, wallet.term, wallet.admit_until_ms)
+    world.enforcer.granted[1] = 1_000
+    wallet.tight = False
+    for _ in range(5):
+        assert world.treasury.try_hold(caller(), 100) is not None
+    await until_asked(world, 2)
+    ahead = world.enforcer.asks[1]
+    assert ahead.least == 0
+    assert ahead.want > ahead.need
+    assert not world.treasury._purses[wallet.key_id].waiting
+
+
+async def test_a_tight_wallet_asks_only_for_what_waits(world: World) -> None:
+    await world.hold(100)
+    wallet = next(iter(world.treasury._wallets.values()))
+    wallet.tight = True
+    await world.hold(10)
+    assert world.enforcer.asks[1].want == world.enforcer.asks[1].need
 
 
 async def test_nobody_overtakes(world: World) -> None:

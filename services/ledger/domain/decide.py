@@ -34,6 +34,8 @@ from shared.events import AccountWindow, AllotmentClosed, AllotmentGranted, Allo
 from shared.ids import InstanceId
 from shared.policy import Budget
 
+SHARES = 2
+"""An ask beyond need gets at most one part in (this times the living instances) of what is left."""
 KNOWN_MAX = 2_000
 """Most allotments in one acknowledgement; a beat that says more is answered in part, the next one goes on."""
 
@@ -149,7 +151,10 @@ def _grant_or_refuse(
     bound = ask.need - ask.least if row is None else row.returned + row.spent + row.holds
     wants = [_want(draft, ask, allotment, budget, windows[budget.account], bound) for budget in budgets]
     top = min(want.ceiling for want in wants)
-    target = min(max(ask.need, ask.want), top)
+    # what waits comes first; beyond it nobody takes more than a share, so that the rest stays for others
+    share = max(0, min(want.left for want in wants)) // (SHARES * draft.live_instances(ask.instance))
+    filled = max(allotment.granted, allotment.settled + allotment.returned)
+    target = min(max(ask.need, min(ask.want, filled + share)), top)
     # with no room at all on some account nothing is added, not even to fill an overdraft
     if min(want.left for want in wants) >= 0 and target >= ask.need and _adds(allotment, target):
         record = AllotmentGranted(

@@ -46,6 +46,7 @@ class Draft:
         self._windows: dict[str, Window] = {}
         self._left: dict[tuple[str, int], int] = {}
         self._opening: dict[str, bool] = {}
+        self._live: int | None = None
 
     def records(self) -> tuple[GrantEntry, ...]:
         """What to append. Returns come before the grants that may use them."""
@@ -70,6 +71,12 @@ class Draft:
         """Whether an instance's closing is in the log or in this batch: it gets no money any more."""
         known = self.state.instances.get(instance)
         return instance in self.closes or (known is not None and known.last_n is not None)
+
+    def live_instances(self, asker: InstanceId) -> int:
+        """How many proxy instances may want money: those not closed, and the one that asks."""
+        if self._live is None:
+            self._live = sum(1 for known in self.state.instances.values() if known.last_n is None)
+        return self._live + (asker not in self.state.instances)
 
     def escrow(self, window: AccountWindow) -> int:
         """The escrow of an account-window with this batch's changes."""

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from pathlib import Path
 
 import msgspec
 
@@ -19,12 +20,22 @@ FRESH_MARGIN_MS = 1_500
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """The lease's value. `host` and `pid` let a restarted enforcer on the same machine see that the old one is gone."""
+    """The lease's value. `place` and `pid` let an enforcer that was killed and restarted see that the old one is gone:
+    process ids mean the same wherever `place` is the same."""
 
     holder: InstanceId
-    host: str
+    place: str
     pid: int
     released: bool = False
+
+
+def place() -> str:
+    """One boot of one machine and one process namespace (a container has its own)."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return socket.gethostname()
 
 
 class Lease:
@@ -34,7 +45,7 @@ class Lease:
         self._bucket = bucket
         self._key = lease_kv(partition)
         self._clock = clock
-        self._mine = Holder(holder=holder, host=socket.gethostname(), pid=os.getpid())
+        self._mine = Holder(holder=holder, place=place(), pid=os.getpid())
         self._revision = 0
         self._fresh_until_ms: int | None = None
 
@@ -83,8 +94,8 @@ class Lease:
         return True
 
     def _is_dead(self, standing: Holder) -> bool:
-        """Whether the holder was a process of this machine that has ended (killed, so it released nothing)."""
-        if standing.host != self._mine.host:
+        """Whether the holder was a process of this place that has ended (killed, so it released nothing)."""
+        if standing.place != self._mine.place:
             return False
         if standing.pid == self._mine.pid:
             return True

@@ -15,7 +15,7 @@ from services.ledger.enforcer.meters import Meters
 from services.ledger.enforcer.reader import Reader
 from shared.bus import Bucket, Bus
 from shared.clock import Clock
-from shared.errors import BusUnavailable, Conflict, TundishError
+from shared.errors import BusError, TundishError
 from shared.events import GrantBatch, LedgerEpoch, encode
 from shared.ids import EventId, InstanceId, uuid7
 from shared.tasks import Supervisor
@@ -129,13 +129,15 @@ class Office:
         self.standing = "active"
         self.clerk.begin()
         self.herald.begin()
-        subscription = await self._bus.serve(allot_subject(self._partition), self.clerk.receive)
         try:
-            await self._doubt.wait()
+            subscription = await self._bus.serve(allot_subject(self._partition), self.clerk.receive)
+            try:
+                await self._doubt.wait()
+            finally:
+                with contextlib.suppress(Exception):  # without a connection there is nothing to unsubscribe
+                    await subscription.unsubscribe()
         finally:
             self.herald.open = False
-            self.clerk.open = False
-            await subscription.unsubscribe()
             await self.clerk.pause("this enforcer has left the office")
 
     async def _take_office(self) -> None:
@@ -158,7 +160,7 @@ class Office:
             )
             try:
                 seq = await self.append(encode(batch), expected, batch.id)
-            except (Conflict, BusUnavailable) as error:
+            except BusError as error:
                 log.info("partition %d: the epoch was not appended: %s", self._partition, error)
                 await self._read(self._has_more_than(expected))
                 continue

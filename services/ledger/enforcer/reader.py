@@ -80,6 +80,7 @@ class Reader:
     async def _follow(self, stream: str, subjects: str, after: int, fold: Callable[[Message], None]) -> None:
         tail = Tail(self._bus, stream, subjects, after=after, created=self._created[stream])
         try:
+            await self._refuse_shorter_log(stream, after)
             async for batch in tail.batches():
                 for message in batch.messages:
                     fold(message)
@@ -94,6 +95,15 @@ class Reader:
         finally:
             self.live[stream] = False
             self._tell()
+
+    async def _refuse_shorter_log(self, stream: str, after: int) -> None:
+        """A server that lost its last writes numbers new messages like those we have folded: start from nothing."""
+        last = (await self._bus.stream_info(stream)).state.last_seq
+        if last < after:
+            raise StreamChanged(
+                f"stream {stream} ends at {last}, but {after} was folded: the server has lost what it had"
+                " acknowledged; the log is read again from its beginning after a restart"
+            )
 
     def _fold_auth(self, message: Message) -> None:
         try:

@@ -45,7 +45,7 @@ def targets_of(provider: str, name: str, api_base: str, api_version: str | None)
     inference path, or a serverless endpoint by its host.
     """
     base = api_base.rstrip("/")
-    for tail in ("/models", "/openai"):
+    for tail in ("/v1", "/models", "/openai"):
         base = base.removesuffix(tail)
     if provider == "azure" and api_version not in V1_API_VERSIONS:
         version = quote(api_version or CLASSIC_API_VERSION, safe="")

@@ -14,6 +14,8 @@ HORIZON_MS = 10_000
 """How far ahead money is kept for calls that are likely to come."""
 DEMAND_TAU_MS = 3_000
 IDLE_AFTER_MS = 5_000
+LOW_WATER = 0.4
+"""Below this share of what is expected within the horizon, more is asked for before anybody has to wait."""
 
 
 @dataclass(slots=True)
@@ -33,6 +35,8 @@ class Wallet:
     admit_until_ms: int = 0
     draining: bool = False
     last_call_ms: int = 0
+    tight: bool = False
+    """The ledger gave less than was wanted: until it gives all again, only what waits is asked for."""
     demand: float = 0.0
     demand_at_ms: int = 0
     returned_known: int = field(default=0)
@@ -65,6 +69,14 @@ class Wallet:
         if term:
             self.term = term
         self.admit_until_ms = max(self.admit_until_ms, admit_until_ms)
+
+    def ahead(self, now_ms: int) -> int:
+        """How much to ask for beyond what waits."""
+        return 0 if self.tight else int(self.expected(now_ms))
+
+    def low(self, now_ms: int) -> bool:
+        """Whether it is time to ask ahead."""
+        return not self.tight and self.room() < LOW_WATER * self.expected(now_ms)
 
     def give_back(self, now_ms: int) -> int:
         """Return what is not likely to be needed (all of it when draining or idle); how much that was.

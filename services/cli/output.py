@@ -1,0 +1,109 @@
+"""Printing: tables for people, JSON for scripts."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import cast
+
+import msgspec
+
+from services.cli.client import Json
+from shared.money import NUSD_PER_USD, nusd_from_usd, usd_text
+
+CELL_MAX = 60
+Column = tuple[str, str, Callable[[object], str]]
+"""(heading, field of the row or several to choose from with `|`, how to show its value)."""
+
+
+def print_json(value: object) -> None:
+    """Any decoded answer, indented."""
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def print_table(rows: Sequence[Json], columns: Sequence[Column], empty: str) -> None:
+    """Aligned columns under headings, or the sentence `empty` when there is no row."""
+    if not rows:
+        print(empty)
+        return
+    lines = [[heading for heading, _, _ in columns]]
+    lines += [[_cut(show(_first(row, fields))) for _, fields, show in columns] for row in rows]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def print_page(answer: object) -> None:
+    """Which page of a list this is, when there are several."""
+    page = record_of(answer, "")
+    if page.get("total_pages") not in (None, 0, 1):
+        print(f"page {plain(page.get('current_page'))} of {plain(page['total_pages'])} (--page N)")
+
+
+def print_record(record: Json) -> None:
+    """One field a line; fields without a value are left out."""
+    shown = {name: value for name, value in record.items() if value not in (None, [], {}, "")}
+    width = max((len(name) for name in shown), default=0)
+    for name, value in shown.items():
+        print(f"{name.ljust(width)}  {_clean(plain(value))}")
+
+
+def rows_of(answer: object, *names: str) -> list[Json]:
+    """The rows of a list answer: a bare list, or the list under one of the names."""
+    found: object = answer
+    if isinstance(answer, dict):
+        record = cast("Json", answer)
+        found = next((record[name] for name in names if name in record), None)
+    if not isinstance(found, list):
+        return []
+    return [cast("Json", row) for row in cast("list[object]", found) if isinstance(row, dict)]
+
+
+def record_of(answer: object, name: str) -> Json:
+    """The record under a name, or the answer itself."""
+    if not isinstance(answer, dict):
+        return {}
+    found = cast("Json", answer)
+    inner = found.get(name)
+    return cast("Json", inner) if isinstance(inner, dict) else found
+
+
+def plain(value: object) -> str:
+    """A value as a person reads it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(item) for item in cast("Iterable[object]", value)) or "-"
+    if isinstance(value, dict):
+        return msgspec.json.encode(cast("Json", value)).decode()
+    return str(value)
+
+
+def dollars(value: object) -> str:
+    """A number of dollars; an unknown amount stays visible as such."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "unknown" if value is None else plain(value)
+    return usd_text(nusd_from_usd(value) if value >= 0 else -nusd_from_usd(-value))
+
+
+def limit(value: object) -> str:
+    """A limit in dollars; none is a statement."""
+    return "no limit" if value is None else dollars(value)
+
+
+def nano_dollars(value: int) -> str:
+    """An integer amount of nano-dollars, exact, for comparing books."""
+    return f"{usd_text(value)} ({value} / {NUSD_PER_USD})"
+
+
+def _first(row: Json, fields: str) -> object:
+    return next((row[field] for field in fields.split("|") if row.get(field) is not None), None)
+
+
+def _cut(text: str) -> str:
+    text = _clean(text)
+    return text if len(text) <= CELL_MAX else text[: CELL_MAX - 1] + "…"
+
+
+def _clean(text: str) -> str:
+    """Names come from callers: nothing in them may steer the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
