@@ -46,10 +46,7 @@ class SecretHasher:
     def entries(self, secret: str) -> list[str]:
         """The names under which a secret may stand in the `keys` bucket, current pepper first."""
         inner = sha256(secret.encode()).digest()
-        return [
-            secret_kv(label, hmac.digest(pepper, inner, "sha256").hex())
-            for label, pepper in self._peppers.items()
-        ]
+        return [secret_kv(label, hmac.digest(pepper, inner, "sha256").hex()) for label, pepper in self._peppers.items()]
 
 
 def bearer(headers: dict[bytes, bytes]) -> str | None:
@@ -85,9 +82,7 @@ class Gatekeeper:
         self._peers = {name: token.encode() for name, token in peer_tokens.items()}
         self._hasher = hasher
 
-    def authenticate(
-        self, headers: dict[bytes, bytes], secrets: dict[str, SecretRecord] | None = None
-    ) -> Principal:
+    def authenticate(self, headers: dict[bytes, bytes], secrets: dict[str, SecretRecord] | None = None) -> Principal:
         """Who this is. Raises ApiError 401 with what to send."""
         credential = bearer(headers)
         if credential is None:
@@ -126,8 +121,4 @@ class Gatekeeper:
         claim = headers.get(ACTOR_HEADER, b"").decode("latin-1")
         actor, _, signature = claim.rpartition(";")
         expected = hmac.digest(token, actor.encode(), "sha256").hex()
-        return (
-            actor
-            if actor and hmac.compare_digest(signature.encode(), expected.encode())
-            else f"service:{name}"
-        )
+        return actor if actor and hmac.compare_digest(signature.encode(), expected.encode()) else f"service:{name}"

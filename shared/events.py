@@ -301,9 +301,7 @@ AnyEvent = AnyAuthEvent | UsageRecorded | AnySignal
 
 _encoder = msgspec.json.Encoder()
 _auth_decoder: msgspec.json.Decoder[AnyAuthEvent] = msgspec.json.Decoder(AnyAuthEvent)
-_usage_decoder: msgspec.json.Decoder[tuple[UsageRecorded, ...]] = msgspec.json.Decoder(
-    tuple[UsageRecorded, ...]
-)
+_usage_decoder: msgspec.json.Decoder[tuple[UsageRecorded, ...]] = msgspec.json.Decoder(tuple[UsageRecorded, ...])
 _grant_decoder: msgspec.json.Decoder[GrantBatch] = msgspec.json.Decoder(GrantBatch)
 _signal_decoder: msgspec.json.Decoder[AnySignal] = msgspec.json.Decoder(AnySignal)
 

@@ -99,9 +99,7 @@ def on_api_error(request: HttpRequest, error: ApiError) -> Response[dict[str, di
     return Response(error.body(), status_code=error.status)
 
 
-def on_http_exception(
-    request: HttpRequest, error: HTTPException
-) -> Response[dict[str, dict[str, str | None]]]:
+def on_http_exception(request: HttpRequest, error: HTTPException) -> Response[dict[str, dict[str, str | None]]]:
     """An error that Litestar found: no such path, wrong method, body not as described."""
     detail = error.detail
     if isinstance(error, ValidationException) and error.extra:
@@ -124,6 +122,4 @@ def on_unavailable(request: HttpRequest, error: Exception) -> Response[dict[str,
 def on_unexpected(request: HttpRequest, error: Exception) -> Response[dict[str, dict[str, str | None]]]:
     """A defect of ours: logged whole, told without detail."""
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return on_api_error(
-        request, ApiError(500, "internal_error", "Tundish failed on this request; see its log.")
-    )
+    return on_api_error(request, ApiError(500, "internal_error", "Tundish failed on this request; see its log."))

@@ -40,12 +40,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         """The exact cost in millionths of a nano-dollar."""
         cached = self.input if self.cached is None else self.cached
         write = self.input if self.cache_write is None else self.cache_write
-        return (
-            usage.input * self.input
-            + usage.cached * cached
-            + usage.cache_write * write
-            + usage.output * self.output
-        )
+        return usage.input * self.input + usage.cached * cached + usage.cache_write * write + usage.output * self.output
 
     def highest_input(self) -> int:
         """The dearest way a prompt token may be billed: what an upper bound must assume."""

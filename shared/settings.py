@@ -109,9 +109,7 @@ def common(service: str, env: Env | None = None) -> Common:
 
 def postgres_url(env: Env | None = None) -> str:
     """The database of this service."""
-    return (env or Env()).text(
-        "TUNDISH_POSTGRES_URL", meaning="such as postgresql://user:password@127.0.0.1/db"
-    )
+    return (env or Env()).text("TUNDISH_POSTGRES_URL", meaning="such as postgresql://user:password@127.0.0.1/db")
 
 
 def peppers(env: Env | None = None) -> dict[str, bytes]:
@@ -123,14 +121,10 @@ def peppers(env: Env | None = None) -> dict[str, bytes]:
         except ValueError as error:
             raise SettingsError(f"TUNDISH_PEPPERS: the pepper {label!r} is not hexadecimal") from error
         if len(pepper) < SECRET_BYTES_MIN:
-            raise SettingsError(
-                f"TUNDISH_PEPPERS: the pepper {label!r} is shorter than {SECRET_BYTES_MIN} bytes"
-            )
+            raise SettingsError(f"TUNDISH_PEPPERS: the pepper {label!r} is shorter than {SECRET_BYTES_MIN} bytes")
         result[label] = pepper
     if not result:
-        raise SettingsError(
-            "TUNDISH_PEPPERS is not set: a label and 32 random bytes in hex, such as p1:00ff…"
-        )
+        raise SettingsError("TUNDISH_PEPPERS is not set: a label and 32 random bytes in hex, such as p1:00ff…")
     return result
 
 

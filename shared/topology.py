@@ -192,9 +192,7 @@ def _pulls(stream: str, durable: str) -> tuple[str, ...]:
     )
 
 
-def _user(
-    name: str, *publish: tuple[str, ...], subscribe: tuple[str, ...] = (), respond: bool = False
-) -> Permissions:
+def _user(name: str, *publish: tuple[str, ...], subscribe: tuple[str, ...] = (), respond: bool = False) -> Permissions:
     return Permissions(
         publish=tuple(sorted({subject for group in publish for subject in group})),
         subscribe=(f"{inbox_prefix(name)}.>", *subscribe),

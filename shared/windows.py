@@ -89,9 +89,7 @@ def window_of_index(spec: WindowSpec, index: int) -> Window:
         return Window(index=index, start=spec.anchor + index * span, end=spec.anchor + (index + 1) * span)
     zone = ZoneInfo(spec.zone)
     first = _month_number(spec.anchor.astimezone(zone), unit) + index * _months(count, unit)
-    return Window(
-        index=index, start=_month_start(first, zone), end=_month_start(first + _months(count, unit), zone)
-    )
+    return Window(index=index, start=_month_start(first, zone), end=_month_start(first + _months(count, unit), zone))
 
 
 def _months(count: int, unit: str) -> int:

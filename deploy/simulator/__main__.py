@@ -18,9 +18,7 @@ from deploy.simulator.options import DEFAULT_KEY, Options
 
 DRAIN_S = 3.0
 MAX_CONNECTIONS = 8_192
-HTTP1 = HTTP1Settings(
-    header_read_timeout=30_000, keep_alive=True, max_buffer_size=417_792, pipeline_flush=False
-)
+HTTP1 = HTTP1Settings(header_read_timeout=30_000, keep_alive=True, max_buffer_size=417_792, pipeline_flush=False)
 
 
 def main() -> None:

@@ -188,13 +188,9 @@ class Simulator:
         if not name:
             raise errors.no_model_name(route.surface)
         deployment = self.deployments.find(name)
-        return Job(
-            route=route, request=request, name=name, deployment=deployment, fault=self.faults.take(name)
-        )
+        return Job(route=route, request=request, name=name, deployment=deployment, fault=self.faults.take(name))
 
-    async def _hand_over(
-        self, ask: Ask, job: Job, deployment: Deployment, answer: Answer, now: datetime
-    ) -> None:
+    async def _hand_over(self, ask: Ask, job: Job, deployment: Deployment, answer: Answer, now: datetime) -> None:
         """Bill the call and deliver its answer, in this order: what was begun is billed, come what may."""
         headers = [
             *deployment.headers,
@@ -209,9 +205,7 @@ class Simulator:
             if billed is not None:
                 billed.completed = done
 
-    def _bill(
-        self, ask: Ask, job: Job, deployment: Deployment, answer: Answer, now: datetime
-    ) -> ServedCall | None:
+    def _bill(self, ask: Ask, job: Job, deployment: Deployment, answer: Answer, now: datetime) -> ServedCall | None:
         if answer.usage is None:
             return None
         client_id = ask.caller.client_request_id

@@ -167,10 +167,7 @@ def _check(request: ChatRequest, deployment: Deployment) -> int | None:
     for name in ("max_tokens", "max_completion_tokens"):
         cap: int | None = getattr(request, name)
         if cap is not None and cap < 1:
-            message = (
-                f"Invalid '{name}': integer below minimum value. "
-                f"Expected a value >= 1, but got {cap} instead."
-            )
+            message = f"Invalid '{name}': integer below minimum value. Expected a value >= 1, but got {cap} instead."
             raise errors.invalid(message, "integer_below_min_value", name)
     return request.max_completion_tokens or request.max_tokens
 
@@ -178,8 +175,7 @@ def _check(request: ChatRequest, deployment: Deployment) -> int | None:
 def _check_reasoning(request: ChatRequest) -> None:
     if request.max_tokens is not None:
         message = (
-            "Unsupported parameter: 'max_tokens' is not supported with this model. "
-            "Use 'max_completion_tokens' instead."
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
         )
         raise errors.invalid(message, "unsupported_parameter", "max_tokens")
     for name in ("temperature", "top_p"):

@@ -86,9 +86,7 @@ def text_tokens(chars: int) -> int:
     return -(-chars // CHARS_PER_TOKEN)
 
 
-def chat_usage(
-    steer: Steering, counted_prompt: int, cap: int | None, choices: int
-) -> tuple[Usage, int, bool]:
+def chat_usage(steer: Steering, counted_prompt: int, cap: int | None, choices: int) -> tuple[Usage, int, bool]:
     """Usage of a chat call, the completion tokens of each choice, and whether the cap cut it (`length`)."""
     wanted = DEFAULT_COMPLETION if steer.completion is None else steer.completion
     each = wanted if cap is None else min(wanted, cap)

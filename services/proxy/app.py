@@ -1,6 +1,7 @@
 """The proxy process: everything is built here, started in order, and ended in order."""
 
 import asyncio
+import contextlib
 import logging
 import os
 from typing import Any
@@ -39,7 +40,6 @@ log = logging.getLogger(__name__)
 
 SYNC_S = 1.0
 RECOVERY_S = 10.0
-DRAIN_POLL_S = 0.05
 CLOSE_WAIT_S = 5.0
 
 
@@ -159,9 +159,9 @@ class Proxy:
         log.info("proxy instance %s listens on %s:%d", self.instance, self.settings.host, self.settings.port)
         await stop.wait()
         self.door.draining = True
-        deadline = self.clock.monotonic_ms() + self.settings.drain_s * 1000
-        while self.inference.running and self.clock.monotonic_ms() < deadline:
-            await asyncio.sleep(DRAIN_POLL_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.drain_s):
+                await self.inference.idle.wait()
         await self.public.stop()
 
     async def close(self) -> None:

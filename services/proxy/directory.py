@@ -63,6 +63,14 @@ class Directory:
                 return self._caller(record)
         for entry in self._hasher.entries(secret):
             self._refuse_revoked(entry, "")
+        if not self.keys.fresh:
+            raise Refused(
+                503,
+                "keys_stale",
+                "This API key is not known here, and the gateway is just now catching up with its keys. Try again.",
+                kind="server_error",
+                headers=((b"retry-after", b"1"),),
+            )
         raise Refused(
             401,
             "invalid_api_key",

@@ -85,6 +85,8 @@ class Inference:
         self._default_output = default_output_tokens
         self._exceeded_status = exceeded_status
         self.running = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
 
     def caller(self, scope: Any) -> Caller:
         """The caller behind a request's headers. Raises Refused."""
@@ -120,11 +122,14 @@ class Inference:
         call.body_bytes = len(body)
         request = outgoing_request(call, route, asked, body)
         self.running += 1
+        self.idle.clear()
         try:
             await self._begin(call, asked, len(body))
             await self._exchange(call, asked, request, receive, send)
         finally:
             self.running -= 1
+            if not self.running:
+                self.idle.set()
             if call.opened is not None and not call.settled:
                 self._till.settle_lost(call, outcome="unknown", status=500)
 
@@ -193,6 +198,7 @@ class Inference:
                 *call.deployment.headers,
             ),
             body,
+            whole=not asked.stream,
         )
         call.upstream_from_ns = perf_counter_ns()
         try:

@@ -91,7 +91,8 @@ class Journal:
         self._number = 0
         self.failed: str | None = None
         try:
-            self.folder.mkdir(parents=True, mode=0o700)
+            root.mkdir(parents=True, mode=0o700, exist_ok=True)
+            self.folder.mkdir(mode=0o700)
             self._lock = os.open(self.folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._current = self._next_segment()

@@ -18,7 +18,6 @@ from shared.ids import CallId, EventId, InstanceId, uuid7
 from shared.pricing import PriceRow, Usage, price
 from shared.windows import window_at
 
-
 SERVED_MAX = 10_000
 """Pairs of deployment and served model whose price is remembered."""
 

@@ -101,14 +101,10 @@ async def verify(bus: Bus, *names: str) -> None:
         except StreamChanged as error:
             raise StreamChanged(f"stream {name} does not exist: run `tundish migrate`") from error
         if info.config.get("subjects") != wanted[name]:
-            raise StreamChanged(
-                f"stream {name} has other subjects than this version expects: run `tundish migrate`"
-            )
+            raise StreamChanged(f"stream {name} has other subjects than this version expects: run `tundish migrate`")
 
 
-async def _apply_stream(
-    bus: Bus, name: str, config: dict[str, object], progress: Callable[[str], None]
-) -> None:
+async def _apply_stream(bus: Bus, name: str, config: dict[str, object], progress: Callable[[str], None]) -> None:
     try:
         info = await bus.stream_info(name)
     except StreamChanged:

@@ -115,6 +115,7 @@ class Bus:
         self._client = client
         self.user = user
         self.incarnation = 1
+        self._back = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
         self._closing = False
 
@@ -151,15 +152,19 @@ class Bus:
         except (nats.errors.Error, OSError, TimeoutError) as error:
             reason = client.last_error or error
             await bus.close()
-            raise BusUnavailable(
-                f"NATS at {parts.hostname}:{parts.port} cannot be reached: {reason}"
-            ) from error
+            raise BusUnavailable(f"NATS at {parts.hostname}:{parts.port} cannot be reached: {reason}") from error
         return bus
 
     @property
     def connected(self) -> bool:
         """Whether the connection stands at this moment."""
         return self._client.is_connected
+
+    async def until_connected(self) -> None:
+        """Wait until the connection stands (again)."""
+        while not self._client.is_connected:
+            self._back.clear()
+            await self._back.wait()
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever the connection was lost or made anew."""
@@ -288,6 +293,7 @@ class Bus:
 
     async def _on_reconnected(self) -> None:
         log.info("NATS: connected again")
+        self._back.set()
         self._changed()
 
     async def _on_closed(self) -> None:

@@ -53,6 +53,7 @@ class Mirror:
 
         Raises BusUnavailable or StreamChanged; a supervisor starts it anew with back-off.
         """
+        await self._bus.until_connected()
         tail = Tail(self._bus, f"KV_{self._bucket}", f"$KV.{self._bucket}.>", last_per_subject=True)
         loading: dict[str, bytes] | None = {}
         loop = asyncio.get_running_loop()

@@ -83,9 +83,7 @@ class Tail:
         if self._created is not None:
             info = await self._bus.stream_info(self._stream)
             if info.created != self._created:
-                raise StreamChanged(
-                    f"stream {self._stream} was made anew; its positions mean something else now"
-                )
+                raise StreamChanged(f"stream {self._stream} was made anew; its positions mean something else now")
         inbox, subscription = await self._bus.inbox(self._queue.put)
         try:
             pending = await self._create()
@@ -153,9 +151,7 @@ class Tail:
             elif status in ("404", "408"):
                 return batch, True
             elif status != "100":
-                raise BusUnavailable(
-                    f"reading {self._stream} ended: {status} {(raw.headers or {}).get('Description')}"
-                )
+                raise BusUnavailable(f"reading {self._stream} ended: {status} {(raw.headers or {}).get('Description')}")
             if self._queue.empty():
                 return batch, False
             raw = self._queue.get_nowait()

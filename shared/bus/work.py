@@ -63,9 +63,7 @@ class WorkQueue:
             elif status in ("404", "408"):
                 self._left = 0
             elif status != "100":
-                raise BusUnavailable(
-                    f"consumer {self._durable}: {status} {(raw.headers or {}).get('Description')}"
-                )
+                raise BusUnavailable(f"consumer {self._durable}: {status} {(raw.headers or {}).get('Description')}")
         return got
 
     async def _pull(self, most: int) -> None:

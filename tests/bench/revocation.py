@@ -6,14 +6,12 @@ time from the admin answer to the first refusal. Zero: the key was refused befor
 
 import argparse
 import statistics
-import tempfile
 import threading
 import time
-from pathlib import Path
 
 import httpx
 
-from tests.support.stack import Stack
+from tests.support.stack import Stack, stack_folder
 
 REFUSED = (401, 403)
 WAIT_S = 10.0
@@ -24,8 +22,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=50)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="tundish-bench-") as name:
-        stack = Stack(Path(name) / "home").start()
+    with stack_folder() as folder:
+        stack = Stack(folder / "home").start()
         try:
             times = [once(stack, number) for number in range(options.rounds)]
         finally:

@@ -3,7 +3,8 @@
 One run, interleaved rounds, so that the machine's moods hit all alike: the constant upstream alone (direct), a
 plain nginx proxy before it, and the gateway with key check, budgets on key and team, journal and usage events.
 The gateway's process and the nginx proxy are pinned to one core, load and upstream (and all other processes) to
-the other; what no call waits for (books, database) runs there at the lowest priority and catches up afterwards. Ratios of one run mean something; absolute numbers are this machine's.
+the other; what no call waits for (books, database) runs there at the lowest priority and catches up afterwards.
+Ratios of one run mean something; absolute numbers are this machine's.
 """
 
 import argparse
@@ -11,11 +12,10 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from tests.bench.servers import Load, need_tools, run_wrk, start_nginx
-from tests.support.stack import Stack, free_port, wait_until
+from tests.support.stack import Stack, free_port, stack_folder, wait_until
 
 GATEWAY_CORE, LOAD_CORE = 0, 1
 CONFIG = """
@@ -42,8 +42,8 @@ def main() -> None:
     need_tools()
     if (os.cpu_count() or 1) < 2:
         raise SystemExit("make bench needs two cores: one for the gateway, one for the load")
-    with tempfile.TemporaryDirectory(prefix="tundish-bench-") as name:
-        sys.exit(bench(Path(name), options))
+    with stack_folder() as folder:
+        sys.exit(bench(folder, options))
 
 
 def bench(folder: Path, options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.audit import Audit, audit
 from tests.support.load import Load
-from tests.support.stack import Stack, wait_until
+from tests.support.stack import Stack, stack_folder, wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -24,8 +24,14 @@ def stack_in(folder: Path) -> Stack:
 
 
 @pytest.fixture
-def own_stack(tmp_path: Path) -> Iterator[Stack]:
-    running = stack_in(tmp_path).start()
+def folder() -> Iterator[Path]:
+    with stack_folder() as made:
+        yield made
+
+
+@pytest.fixture
+def own_stack(folder: Path) -> Iterator[Stack]:
+    running = stack_in(folder).start()
     yield running
     running.stop()
 
@@ -83,8 +89,8 @@ def _child(stack: Stack, name: str) -> int | None:
     return None if child is None else int(child["process"]["pid"])
 
 
-def test_the_supervisor_takes_everything_with_it_and_the_next_start_recovers(tmp_path: Path) -> None:
-    stack = stack_in(tmp_path).start()
+def test_the_supervisor_takes_everything_with_it_and_the_next_start_recovers(folder: Path) -> None:
+    stack = stack_in(folder).start()
     key = stack.mint(key_alias="load", max_budget=100)
     load = Load(stack, key).start()
     try:

@@ -191,6 +191,7 @@ class DataPlane:
         self.directory._load_keys({name: msgspec.json.encode(record) for name, record in records.items()})
         self.directory._load_revoked({})
         self.directory.keys._loaded.set()
+        self.directory.keys.fresh = True
         self.directory.revoked._loaded.set()
 
     def events(self) -> list[UsageRecorded]:

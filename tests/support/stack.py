@@ -1,13 +1,16 @@
 """The whole product as a user runs it: `python -m deploy.local.up` on a free port, with its own data folder."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def stack_folder() -> Generator[Path]:
+    """A temporary folder that the database's own user can reach, so that all data stays in it."""
+    with tempfile.TemporaryDirectory(prefix="tundish-stack-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        yield folder
 
 
 class Stack:

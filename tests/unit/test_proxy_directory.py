@@ -59,6 +59,7 @@ def loaded(records: dict[str, bytes] = RECORDS, revoked: dict[str, bytes] | None
     directory = empty()
     directory._load_keys(records)
     directory.keys._loaded.set()
+    directory.keys.fresh = True
     directory._load_revoked(revoked or {})
     directory.revoked._loaded.set()
     return directory
@@ -94,6 +95,12 @@ def test_until_both_mirrors_are_loaded_nobody_is_admitted(half: str) -> None:
 
 def test_an_unknown_secret() -> None:
     assert refused(loaded({})) == (401, "invalid_api_key")
+
+
+def test_while_the_mirror_catches_up_an_unknown_secret_may_be_a_new_one() -> None:
+    directory = loaded({})
+    directory.keys.fresh = False
+    assert refused(directory) == (503, "keys_stale")
 
 
 REVOKED = {"deleted": (401, "key_revoked"), "leaked": (401, "key_revoked"), "blocked": (403, "key_blocked")}

@@ -331,9 +331,7 @@ async def test_base64_holds_the_same_floats_and_dimensions_are_honoured(
     request: dict[str, Any] = {"model": "text-embedding-3-small", "input": "alpha", "dimensions": 64}
     path = "/openai/v1/embeddings"
     floats = (await ask(simulator, path, request)).json["data"][0]["embedding"]
-    coded = (await ask(simulator, path, {**request, "encoding_format": "base64"})).json["data"][0][
-        "embedding"
-    ]
+    coded = (await ask(simulator, path, {**request, "encoding_format": "base64"})).json["data"][0]["embedding"]
     unpacked = struct.unpack("<64f", base64.b64decode(coded))
     assert struct.pack("<64f", *floats) == struct.pack("<64f", *unpacked)
     too_many = await ask(simulator, path, {**request, "dimensions": 4000})

@@ -116,9 +116,7 @@ async def test_a_reset_cuts_the_answer_and_bills_it(simulator: Simulator, stream
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_stall_lasts_for_its_time_or_until_the_reader_leaves(
-    simulator: Simulator, streamed: bool
-) -> None:
+async def test_a_stall_lasts_for_its_time_or_until_the_reader_leaves(simulator: Simulator, streamed: bool) -> None:
     await fault(simulator, kind="stall", count=1, after_events=2)
     stalled = await ask(simulator, body=chat(stream=streamed), leave_after=2 if streamed else 1)
     assert not stalled.finished

@@ -126,11 +126,11 @@ class Office:
                 renewing.cancel()
 
     async def _answer_until_doubt(self) -> None:
-        self.standing = "active"
         self.clerk.begin()
         self.herald.begin()
         try:
             subscription = await self._bus.serve(allot_subject(self._partition), self.clerk.receive)
+            self.standing = "active"
             try:
                 await self._doubt.wait()
             finally:
@@ -148,7 +148,9 @@ class Office:
         """
         state = self.state
         while not self._doubt.is_set():
-            await self.reader.until(lambda: state.auth_pos >= state.auth_need and state.ledger_pos >= state.usage_need)
+            if state.auth_pos < state.auth_need or state.ledger_pos < state.usage_need:
+                await self._read(lambda: state.auth_pos >= state.auth_need and state.ledger_pos >= state.usage_need)
+                continue
             expected = state.grant_seq
             batch = GrantBatch(
                 id=EventId(uuid7()),

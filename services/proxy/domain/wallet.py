@@ -83,10 +83,8 @@ class Wallet:
 
         `returned` rises here, before the message leaves, and never falls.
         """
-        if self.draining or now_ms - self.last_call_ms >= IDLE_AFTER_MS:
-            keep = 0
-        else:
-            keep = int(2 * self.expected(now_ms))
+        idle_for_long = now_ms - self.last_call_ms >= IDLE_AFTER_MS
+        keep = 0 if self.draining or idle_for_long else int(2 * self.expected(now_ms))
         idle = self.room() - keep
         if idle <= 0:
             return 0

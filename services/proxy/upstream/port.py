@@ -26,11 +26,13 @@ class UpstreamError(Exception):
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True):
-    """A POST with its whole body."""
+    """A POST with its whole body. `whole`: nothing of the reply is needed before its end, so an adapter may read
+    ahead within a bound."""
 
     url: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    whole: bool = False
 
 
 class Reply(Protocol):
