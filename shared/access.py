@@ -16,6 +16,8 @@ from shared.topology import secret_kv
 
 ACTOR_HEADER = b"x-tundish-actor"
 SECRET_CHARS_MAX = 512
+ENTRIES_MAX = 10_000
+"""Secrets whose names are remembered, by their SHA-256; never the secrets themselves."""
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +38,7 @@ class SecretHasher:
 
     def __init__(self, peppers: dict[str, bytes]) -> None:
         self._peppers = peppers
+        self._known: dict[bytes, tuple[str, ...]] = {}
         self.current = next(iter(peppers))
 
     def digest(self, secret: str, label: str | None = None) -> str:
@@ -43,10 +46,18 @@ class SecretHasher:
         pepper = self._peppers[label or self.current]
         return hmac.digest(pepper, sha256(secret.encode()).digest(), "sha256").hex()
 
-    def entries(self, secret: str) -> list[str]:
+    def entries(self, secret: str) -> tuple[str, ...]:
         """The names under which a secret may stand in the `keys` bucket, current pepper first."""
         inner = sha256(secret.encode()).digest()
-        return [secret_kv(label, hmac.digest(pepper, inner, "sha256").hex()) for label, pepper in self._peppers.items()]
+        known = self._known.get(inner)
+        if known is None:
+            known = tuple(
+                secret_kv(label, hmac.digest(pepper, inner, "sha256").hex()) for label, pepper in self._peppers.items()
+            )
+            if len(self._known) >= ENTRIES_MAX:
+                self._known.clear()
+            self._known[inner] = known
+        return known
 
 
 def bearer(headers: dict[bytes, bytes]) -> str | None:

@@ -125,14 +125,14 @@ class BudgetSet(AuthEvent, frozen=True, kw_only=True, tag="budget.set.v1"):
 # ---- LEDGER: usage -----------------------------------------------------------------------------------
 
 
-class AccountWindow(msgspec.Struct, frozen=True, array_like=True):
+class AccountWindow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One window of one account: what a call is charged to."""
 
     account: AccountId
     index: int
 
 
-class UsageRecorded(Event, frozen=True, kw_only=True, tag="usage.recorded.v1"):
+class UsageRecorded(Event, frozen=True, kw_only=True, tag="usage.recorded.v1", gc=False):
     """One call (or attempt) that has ended, with what it cost.
 
     `n` is dense per (instance, partition) for ever: folds skip an `n` they have seen. `serial` names the

@@ -17,6 +17,8 @@ PriceId = NewType("PriceId", str)
 
 DEFAULT_ORG = OrgId("default")
 
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
 RANDOM_POOL_BYTES = 8_000
 """Random bytes are fetched from the system by the page: one system call for many ids."""
 
@@ -52,11 +54,9 @@ def uuid7() -> str:
 
 def uuid7_from(unix_ms: int, random: bytes) -> str:
     """A UUIDv7 from a time in Unix milliseconds and ten random bytes (pure, for tests and derivation)."""
-    rand_a = int.from_bytes(random[:2]) & 0x0FFF
-    rand_b = int.from_bytes(random[2:10]) & 0x3FFF_FFFF_FFFF_FFFF
-    value = (unix_ms & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    when = f"{unix_ms & 0xFFFF_FFFF_FFFF:012x}"
+    bits = random.hex()
+    return f"{when[:8]}-{when[8:]}-7{bits[1:4]}-{_VARIANT[bits[4]]}{bits[5:8]}-{bits[8:20]}"
 
 
 def time_of(uuid: str) -> datetime:

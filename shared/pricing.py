@@ -12,7 +12,7 @@ from shared.ids import PriceId
 TOKENS_PER_PRICE = 1_000_000
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens by class as Foundry bills them. `input` excludes the cached and cache-write tokens beside it;
     `output` includes `reasoning`, which is given for information only."""
 

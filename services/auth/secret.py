@@ -63,7 +63,7 @@ class Vault:
     def names(self, reference: str) -> list[str]:
         """The same as keys of the `keys` bucket."""
         if reference.startswith(PREFIX):
-            return self.hasher.entries(reference)
+            return list(self.hasher.entries(reference))
         if _DIGEST.fullmatch(reference):
             return [secret_kv(label, reference) for label in self._labels]
         return []

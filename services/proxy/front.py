@@ -5,11 +5,12 @@ from typing import Any
 
 import msgspec
 
+from services.proxy.body import read_body
 from services.proxy.domain.admission import Refused
 from services.proxy.domain.dialect import BadRequest, error_body
 from services.proxy.domain.paths import BadPath, Endpoint, Route, route_of
 from services.proxy.forwarder import ADMIN_BODY_BYTES_MAX, Forwarder
-from services.proxy.inference import Inference, read_body
+from services.proxy.inference import Inference
 from services.proxy.relay import JSON_TYPE, Receive, Send, head
 from shared.http import Health
 from shared.telemetry import Counter
@@ -66,7 +67,7 @@ class FrontDoor:
         if endpoint is Endpoint.CHAT or endpoint is Endpoint.EMBEDDINGS:
             if self.draining:
                 raise Refused(503, "draining", "This instance is stopping; try again.", kind="server_error")
-            self._calls.add(1, endpoint.value)
+            self._calls.add(1, str(endpoint))
             await self._inference.serve(route, scope, receive, send)
         elif endpoint is Endpoint.ADMIN:
             await self._admin(route, scope, receive, send)
@@ -76,7 +77,7 @@ class FrontDoor:
     async def _admin(self, route: Route, scope: Any, receive: Receive, send: Send) -> None:
         if self._forwarder is None:
             raise Refused(404, "not_found", "Administration is switched off on this port.")
-        body = await read_body(scope, receive, ADMIN_BODY_BYTES_MAX)
+        body = await read_body(dict(scope["headers"]), receive, ADMIN_BODY_BYTES_MAX, self._inference.patience)
         await self._forwarder.forward(route, scope, body, send)
 
     async def _small(self, route: Route, scope: Any, send: Send) -> None:
@@ -88,7 +89,7 @@ class FrontDoor:
             ready = ready and not self.draining
             await _json(send, 200 if ready else 503, {"status": "ready" if ready else "not ready"})
         else:
-            caller = self._inference.caller(scope)
+            caller = self._inference.caller(dict(scope["headers"]))
             if route.model is not None:
                 await _json(send, 200, self._inference.model(caller, route.model))
             else:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from time import perf_counter_ns
 from typing import Any
 
+from services.proxy.body import BODY_WAIT_S, Patience, read_body
 from services.proxy.directory import Directory
 from services.proxy.domain.admission import Caller, Refused, check_caller, check_model
 from services.proxy.domain.deployments import Deployment
@@ -25,8 +26,6 @@ from shared.clock import Clock
 from shared.tasks import Supervisor
 
 log = logging.getLogger(__name__)
-
-BODY_WAIT_S = 60.0
 
 
 class Models:
@@ -84,13 +83,14 @@ class Inference:
         self._body_bytes_max = body_bytes_max
         self._default_output = default_output_tokens
         self._exceeded_status = exceeded_status
+        self.patience = Patience(BODY_WAIT_S)
         self.running = 0
         self.idle = asyncio.Event()
         self.idle.set()
 
-    def caller(self, scope: Any) -> Caller:
+    def caller(self, headers: dict[bytes, bytes]) -> Caller:
         """The caller behind a request's headers. Raises Refused."""
-        secret = bearer(dict(scope["headers"]))
+        secret = bearer(headers)
         if secret is None:
             raise Refused(
                 401,
@@ -113,12 +113,13 @@ class Inference:
     async def serve(self, route: Route, scope: Any, receive: Receive, send: Send) -> None:
         """One call from its head to its bill. Raises Refused or BadRequest while nothing was sent."""
         started_ns = perf_counter_ns()
-        caller = self.caller(scope)
-        body = await read_body(scope, receive, self._body_bytes_max)
+        headers = dict(scope["headers"])
+        caller = self.caller(headers)
+        body = await read_body(headers, receive, self._body_bytes_max, self.patience)
         asked = read_request(body, route.endpoint, route.model)
         check_model(caller, asked.model, asked.model in self._models)
         deployment = self._models.next(asked.model)
-        call = Call(caller, route.endpoint.value, asked.model, deployment, started_ns)
+        call = Call(caller, str(route.endpoint), asked.model, deployment, started_ns)
         call.body_bytes = len(body)
         request = outgoing_request(call, route, asked, body)
         self.running += 1
@@ -258,44 +259,3 @@ _EPOCH = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
 def model_entry(name: str) -> dict[str, object]:
     """A model as OpenAI's clients read it; Foundry gives deployments no creation time, so one date stands for all."""
     return {"id": name, "object": "model", "created": _EPOCH, "owned_by": "tundish"}
-
-
-async def read_body(scope: Any, receive: Receive, limit: int) -> bytes:
-    """The request's body. Raises Refused when it is too large, too slow, or its sender left."""
-    try:
-        async with asyncio.timeout(BODY_WAIT_S):
-            message = await receive()
-            body: bytes = message.get("body", b"")
-            if len(body) > limit:
-                raise _too_large(limit)
-            if message["type"] == "http.request" and (not message.get("more_body", False) or _whole(scope, body)):
-                return body
-            parts = [body]
-            size = len(body)
-            while True:
-                if message["type"] == "http.disconnect":
-                    raise Refused(400, "client_gone", "The caller left before its request was whole.")
-                if size > limit:
-                    raise _too_large(limit)
-                if not message.get("more_body", False):
-                    return b"".join(parts)
-                message = await receive()
-                part: bytes = message.get("body", b"")
-                parts.append(part)
-                size += len(part)
-    except TimeoutError as error:
-        raise Refused(
-            408, "request_timeout", f"The request body did not arrive within {BODY_WAIT_S:.0f} s.", kind="timeout_error"
-        ) from error
-
-
-def _whole(scope: Any, body: bytes) -> bool:
-    """Whether a first piece is all that the declared length promises: no need to wait for the empty last one."""
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            return value == str(len(body)).encode()
-    return False
-
-
-def _too_large(limit: int) -> Refused:
-    return Refused(413, "request_too_large", f"The request body is larger than {limit} bytes.")

@@ -40,7 +40,7 @@ class JournalError(Exception):
     """The journal cannot be written: no call may begin."""
 
 
-class OpenRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class OpenRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A call that has begun, with all that is needed to charge it if nobody ever hears how it ended."""
 
     call_id: CallId

@@ -16,6 +16,7 @@ class Exchange:
         self._script = list(script)
         self.sent: list[dict[str, Any]] = []
         self.log = log if log is not None else []
+        self.waiting = asyncio.Event()
         self.on_send: Callable[[dict[str, Any]], Awaitable[None]] | None = None
 
     async def receive(self) -> dict[str, Any]:
@@ -24,6 +25,7 @@ class Exchange:
             if isinstance(step, dict):
                 return step
             await step()
+        self.waiting.set()
         await asyncio.Event().wait()  # a caller who has said everything and listens
         raise AssertionError
 

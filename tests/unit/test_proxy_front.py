@@ -4,12 +4,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from services.proxy import inference, treasury
 from services.proxy import journal as journal_module
+from services.proxy import treasury
+from services.proxy.body import BODY_WAIT_S
 from tests.support.data_plane import (
     FREE_SECRET,
     MASTER,
@@ -177,11 +178,19 @@ async def test_a_large_body_in_pieces_is_given_up_early(plane: DataPlane) -> Non
 
 
 @pytest.mark.parametrize("first", [[], [{"type": "http.request", "body": b"{", "more_body": True}]])
-async def test_a_slow_body(plane: DataPlane, monkeypatch: pytest.MonkeyPatch, first: list[Any]) -> None:
-    monkeypatch.setattr(inference, "BODY_WAIT_S", 0.01)
+async def test_a_slow_body(plane: DataPlane, first: list[Any]) -> None:
     exchange = Exchange(first)
     scope = http_scope("POST", "/v1/embeddings", {"api-key": SECRET})
-    await plane.door(scope, exchange.receive, exchange.send)
+    serving = asyncio.create_task(cast(Any, plane.door(scope, exchange.receive, exchange.send)))
+    patience = plane.inference.patience
+    await exchange.waiting.wait()
+    now = asyncio.get_running_loop().time()
+    patience.sweep(now + BODY_WAIT_S - 1)
+    await asyncio.sleep(0)
+    assert not serving.done()
+    patience.sweep(now + BODY_WAIT_S + 1)
+    await serving
+    assert not (patience._waiting or patience._expired)
     assert (exchange.status, exchange.error["code"]) == (408, "request_timeout")
     assert untouched(plane)
 

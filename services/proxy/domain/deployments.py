@@ -51,7 +51,7 @@ def targets_of(provider: str, name: str, api_base: str, api_version: str | None)
         version = quote(api_version or CLASSIC_API_VERSION, safe="")
         root = f"{base}/openai/deployments/{quote(name, safe='')}"
         return {
-            operation: Target(url=f"{root}/{operation.value}?api-version={version}", body_model=None)
+            operation: Target(url=f"{root}/{operation}?api-version={version}", body_model=None)
             for operation in (Endpoint.CHAT, Endpoint.EMBEDDINGS)
         }
     if provider == "azure":
@@ -62,7 +62,7 @@ def targets_of(provider: str, name: str, api_base: str, api_version: str | None)
         version = quote(api_version or MODELS_API_VERSION, safe="")
         root, query = f"{base}/models", f"?api-version={version}"
     return {
-        operation: Target(url=f"{root}/{operation.value}{query}", body_model=name)
+        operation: Target(url=f"{root}/{operation}{query}", body_model=name)
         for operation in (Endpoint.CHAT, Endpoint.EMBEDDINGS)
     }
 

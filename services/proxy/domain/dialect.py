@@ -33,7 +33,7 @@ class _Asked(msgspec.Struct):
     n: int | None = None
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class Asked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What matters of a request body; the rest passes unread. `output_cap` is None without a cap."""
 
     model: str

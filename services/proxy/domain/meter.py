@@ -47,7 +47,7 @@ class _Frame(msgspec.Struct):
     error: msgspec.Raw = msgspec.Raw()
 
 
-class Reading(msgspec.Struct, frozen=True, kw_only=True):
+class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a reply said of itself; `usage` is None when it did not say."""
 
     usage: Usage | None = None

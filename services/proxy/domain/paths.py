@@ -4,7 +4,7 @@ A path is judged on its raw bytes. Dot segments, empty segments, encoded slashes
 refused in any spelling, so that no two components can read one path differently.
 """
 
-from enum import Enum
+from enum import StrEnum
 
 import msgspec
 
@@ -16,7 +16,7 @@ class BadPath(ValueError):
     """A path that could be read in two ways; the text says what is wrong with it."""
 
 
-class Endpoint(Enum):
+class Endpoint(StrEnum):
     """What a path asks for."""
 
     CHAT = "chat/completions"

@@ -25,7 +25,7 @@ class UpstreamError(Exception):
         self.kind: FailureKind = kind
 
 
-class UpstreamRequest(msgspec.Struct, frozen=True):
+class UpstreamRequest(msgspec.Struct, frozen=True, gc=False):
     """A POST with its whole body. `whole`: nothing of the reply is needed before its end, so an adapter may read
     ahead within a bound."""
 
