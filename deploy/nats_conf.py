@@ -9,12 +9,14 @@ Passwords come from the environment of the server: `NATS_PASSWORD_AUTH`, `NATS_P
 import sys
 from pathlib import Path
 
-from shared.topology import BUCKETS, PERMISSIONS, STREAMS, Permissions
+from deploy.local.nats import render_config
+from shared.topology import PERMISSIONS
 
 PATH = Path(__file__).with_name("nats.conf")
-GIB = 1024**3
-ANSWER_LIMIT_S = 30
-"""How long after a request its receiver may answer it."""
+HEAD = """\
+# Written by `python -m deploy.nats_conf` from the permission table in shared/topology.py; do not edit.
+# Passwords come from the environment, one for each user.
+"""
 
 
 def password_variable(user: str) -> str:
@@ -24,59 +26,16 @@ def password_variable(user: str) -> str:
 
 def render() -> str:
     """The text of the file."""
-    wanted = sum(stream.max_bytes for stream in STREAMS) + sum(bucket.max_bytes for bucket in BUCKETS)
-    users = "\n".join(_user(name, rights) for name, rights in PERMISSIONS.items())
-    return f"""\
-# Written by `python -m deploy.nats_conf` from the permission table in shared/topology.py; do not edit.
-# Passwords come from the environment, one for each user.
-server_name: tundish
-host: "0.0.0.0"
-port: 4222
-http: 8222
-max_payload: 8MB
-ping_interval: "20s"
-ping_max: 3
-
-jetstream {{
-  store_dir: "/data"
-  max_memory_store: 256MB
-  max_file_store: {(wanted * 5 // 4) // GIB + 1}GB
-  sync_interval: always
-}}
-
-# With the second format of acknowledgements the Python client loses its connection.
-feature_flags {{
-  js_ack_fc_v2: false
-}}
-
-system_account: SYS
-accounts {{
-  SYS {{}}
-  TUNDISH {{
-    jetstream: enabled
-    users: [
-{users}
-    ]
-  }}
-}}
-"""
-
-
-def _user(name: str, rights: Permissions) -> str:
-    answers = f'\n          allow_responses: {{ max: 1, expires: "{ANSWER_LIMIT_S}s" }}' if rights.respond else ""
-    return f"""\
-      {{
-        user: "{name}"
-        password: ${password_variable(name)}
-        permissions {{
-          publish {{ allow: [{_subjects(rights.publish)}] }}
-          subscribe {{ allow: [{_subjects(rights.subscribe)}] }}{answers}
-        }}
-      }}"""
-
-
-def _subjects(subjects: tuple[str, ...]) -> str:
-    return ", ".join(f'"{subject}"' for subject in subjects)
+    return HEAD + render_config(
+        PERMISSIONS,
+        passwords={user: f"${password_variable(user)}" for user in PERMISSIONS},
+        name="tundish",
+        host="0.0.0.0",
+        port=4222,
+        store="/data",
+        sync="always",
+        monitor="0.0.0.0:8222",
+    )
 
 
 def main(arguments: list[str]) -> int:

