@@ -39,10 +39,12 @@ fmt: $(READY) ## format the code
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-lock: ## renew requirements.lock after a change of pyproject.toml (UPGRADE=--upgrade takes newer versions)
+lock: ## renew the lock files after a change of pyproject.toml (UPGRADE=--upgrade takes newer versions)
 	$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(VENV)-lock/bin/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --all-extras --generate-hashes \
 		--no-annotate --no-header --output-file requirements.lock pyproject.toml
+	$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--constraints requirements.lock --output-file deploy/requirements.lock pyproject.toml
 	rm -rf $(VENV)-lock
 
 clean: ## remove the virtual environment and caches (never the data in .tundish)

@@ -61,7 +61,7 @@ def check_zone(name: str) -> str:
     """The name itself if it is a known IANA time zone; raises WindowError otherwise."""
     try:
         ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise WindowError(f"{name!r} is not a time zone: use an IANA name such as 'Europe/Berlin'") from error
     return name
 

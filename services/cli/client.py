@@ -16,6 +16,7 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 60.0
 KEY_FILE_BYTES_MAX = 4_096
 ERROR_TEXT_MAX = 500
+RUN_FILE_BYTES_MAX = 1024 * 1024
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 Json = dict[str, object]
@@ -88,11 +89,24 @@ class Client:
         return f"{self._url} answered {response.status_code}: {said or 'no reason given'}"
 
 
+class _RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    url: str = ""
+
+
+def _running_here(env: Env) -> str | None:
+    """Where the Tundish of this data folder answers, as `make up` has noted it; None if it did not."""
+    try:
+        with (env.path("TUNDISH_HOME", ".tundish") / "run.json").open("rb") as file:
+            return msgspec.json.decode(file.read(RUN_FILE_BYTES_MAX), type=_RunRecord).url or None
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
 @contextmanager
 def open_client(env: Env | None = None) -> Generator[Client, None, None]:
     """A client for TUNDISH_URL with the master key. Raises SettingsError."""
     env = env or Env()
-    url = env.text("TUNDISH_URL", URL_DEFAULT).rstrip("/")
+    url = env.text("TUNDISH_URL", _running_here(env) or URL_DEFAULT).rstrip("/")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SettingsError(f"TUNDISH_URL={url!r} is not an address such as {URL_DEFAULT}")

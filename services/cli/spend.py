@@ -35,6 +35,9 @@ LOG_COLUMNS: tuple[Column, ...] = (
 )
 
 
+NOTHING = "Nothing has been spent yet."
+
+
 def keys(client: Client, options: Namespace) -> int:
     """Spend by key, the dearest first."""
     return _show(client, options, "/spend/keys", {"page": options.page, "size": options.size}, KEY_COLUMNS)
@@ -53,14 +56,18 @@ def logs(client: Client, options: Namespace) -> int:
         "measured": options.measured,
         "limit": options.limit,
     }
-    return _show(client, options, "/spend/logs", query, LOG_COLUMNS)
+    filtered = options.key or options.team or options.measured
+    empty = "No call matches; keys and teams are named by their ids here." if filtered else NOTHING
+    return _show(client, options, "/spend/logs", query, LOG_COLUMNS, empty)
 
 
-def _show(client: Client, options: Namespace, path: str, query: Query, columns: tuple[Column, ...]) -> int:
+def _show(
+    client: Client, options: Namespace, path: str, query: Query, columns: tuple[Column, ...], empty: str = NOTHING
+) -> int:
     answer = client.get(path, query)
     if options.json:
         print_json(answer)
     else:
-        print_table(rows_of(answer, "data"), columns, "Nothing has been spent yet.")
+        print_table(rows_of(answer, "data"), columns, empty)
         print_page(answer)
     return 0

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from decimal import Decimal
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -35,6 +36,19 @@ PARAMS_KNOWN = {
     "cache_creation_input_token_cost",
 }
 INFO_KNOWN = PARAMS_KNOWN - {"model", "api_base", "api_key", "api_version"} | {"id", "mode", "stream_usage"}
+INSTEAD = {
+    "general_settings": "the master key is TUNDISH_MASTER_KEY and the database TUNDISH_POSTGRES_URL",
+    "litellm_settings": "see docs/configuration.md for the variables that there are",
+    "router_settings": "deployments of one model are taken in turn",
+    "environment_variables": "set them in the environment of the process",
+    "timeout": "set TUNDISH_UPSTREAM_IDLE_S",
+    "stream_timeout": "set TUNDISH_UPSTREAM_IDLE_S",
+    "rpm": "the deployment's own limit answers 429, which is passed on",
+    "tpm": "the deployment's own limit answers 429, which is passed on",
+    "max_tokens": "callers set it; TUNDISH_DEFAULT_OUTPUT_TOKENS is assumed where they do not",
+    "drop_params": "requests are passed on as they are",
+}
+"""What to use in place of options of LiteLLM's that people are likely to have."""
 PRICE_KEYS = ("input_cost_per_token", "output_cost_per_token")
 
 Table = Mapping[str, Any]
@@ -60,7 +74,13 @@ def load_config(path: Path, environ: Mapping[str, str], book: PriceBook) -> Conf
         content: object = yaml.safe_load(raw)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not valid YAML: {error}") from error
-    return _Reader(path, environ, book).read(content)
+    reader = _Reader(path, environ, book)
+    try:
+        return reader.read(content)
+    except SettingsError:
+        for warning in reader.warnings:  # a misspelt key is likely to be the cause
+            log.warning("%s", warning)
+        raise
 
 
 class _Reader:
@@ -70,13 +90,11 @@ class _Reader:
         self._path = path
         self._environ = environ
         self._book = book
-        self._warnings: list[str] = []
+        self.warnings: list[str] = []
 
     def read(self, content: object) -> Config:
         top = self._table(content, "the file")
-        for key in top:
-            if key != "model_list":
-                self._warn(key, "not in force in this version, ignored")
+        self._unknown(top, {"model_list"}, "")
         entries = top.get("model_list")
         if not isinstance(entries, list) or not entries:
             raise self._error("model_list", "must be a list with at least one model")
@@ -87,7 +105,7 @@ class _Reader:
         for index, entry in enumerate(items):
             deployment = self._deployment(entry, f"model_list[{index}]")
             models.setdefault(deployment.model, []).append(deployment)
-        return Config(models=models, warnings=tuple(self._warnings))
+        return Config(models=models, warnings=tuple(self.warnings))
 
     def _deployment(self, entry: object, place: str) -> Deployment:
         table = self._table(entry, place)
@@ -221,10 +239,12 @@ class _Reader:
     def _unknown(self, table: Table, known: set[str], place: str) -> None:
         for key in table:
             if key not in known:
-                self._warn(f"{place}.{key}", "not in force in this version, ignored")
+                near = get_close_matches(key, known, n=1)
+                instead = INSTEAD.get(key) or (f"did you mean {near[0]!r}?" if near else "remove it")
+                self._warn(f"{place}.{key}".removeprefix("."), f"not in force in this version, ignored; {instead}")
 
     def _warn(self, place: str, text: str) -> None:
-        self._warnings.append(f"{self._path}: {place}: {text}")
+        self.warnings.append(f"{self._path}: {place}: {text}")
 
     def _error(self, place: str, text: str) -> SettingsError:
         return SettingsError(f"{self._path}: {place} {text}")

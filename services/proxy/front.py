@@ -17,6 +17,12 @@ from shared.telemetry import Counter
 
 log = logging.getLogger(__name__)
 
+ADMIN_WORDS = (
+    "key", "team", "organization", "user", "customer", "budget", "model", "model_group", "spend", "global", "audit",
+    "credentials", "config", "project", "tag", "invitation", "sso", "ledger", "scheduler",
+)  # fmt: skip
+"""First words of the admin paths that people know from LiteLLM, and of our own."""
+
 
 class FrontDoor:
     """Every request of the public port, from its path to its answer."""
@@ -54,8 +60,7 @@ class FrontDoor:
     async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
         route = route_of(raw_path_of(scope))
         if route is None:
-            shown = raw_path_of(scope).decode("latin-1")
-            raise Refused(404, "not_found", f"Nothing is served at {shown}. See GET /v1/models to begin with.")
+            raise _nothing_here(raw_path_of(scope).decode("latin-1"))
         if scope["method"] not in route.methods:
             raise Refused(
                 405,
@@ -114,6 +119,18 @@ def raw_path_of(scope: Any) -> bytes:
     """The path as it came over the wire, without the query."""
     raw: bytes | None = scope.get("raw_path")
     return raw if raw is not None else scope["path"].encode()
+
+
+def _nothing_here(path: str) -> Refused:
+    """Why a path is not served, and where to look instead."""
+    if path.split("/")[1] in ADMIN_WORDS:
+        text = f"{path} is not served by this version; docs/api.md lists the administrative calls that are."
+        return Refused(404, "not_supported", text)
+    if path in ("/health", "/metrics"):
+        text = f"{path} is not served here: GET /health/readiness is, and metrics are on the internal ports."
+        return Refused(404, "not_found", text)
+    text = f"Nothing is served at {path}. Models are called at /v1/chat/completions and /v1/embeddings."
+    return Refused(404, "not_found", text)
 
 
 async def _refuse(send: _Started, refused: Refused) -> None:

@@ -14,7 +14,7 @@ from services.proxy.domain.deployments import Deployment
 from services.proxy.domain.dialect import Asked, outgoing_body, read_request
 from services.proxy.domain.estimate import hold_for
 from services.proxy.domain.paths import Route
-from services.proxy.domain.refusal import budget_refused, ledger_unreachable
+from services.proxy.domain.refusal import Wanted, budget_refused, ledger_unreachable
 from services.proxy.journal import JournalError
 from services.proxy.publisher import Publisher
 from services.proxy.relay import Headers, Receive, Send, StreamRelay, WholeRelay, send_error
@@ -164,9 +164,13 @@ class Inference:
                     raise budget_refused(
                         denied.verdict,
                         denied.refusal,
-                        prompt_tokens=body_bytes,
-                        row=row,
-                        choices=asked.choices,
+                        Wanted(
+                            held_nusd=call.held_nusd,
+                            prompt_tokens=body_bytes,
+                            row=row,
+                            choices=asked.choices,
+                            assumed_tokens=self._default_output if asked.output_cap is None else None,
+                        ),
                         exceeded_status=self._exceeded_status,
                     ) from denied
                 except Unreachable as unreachable:

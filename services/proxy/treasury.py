@@ -39,7 +39,7 @@ from shared.bus import Bus
 from shared.clock import Clock
 from shared.errors import BusUnavailable
 from shared.events import AccountWindow
-from shared.ids import InstanceId, KeyId
+from shared.ids import AccountId, InstanceId, KeyId
 from shared.tasks import Supervisor
 from shared.topology import allot_subject
 
@@ -90,6 +90,8 @@ class _Purse:
     wallet: Wallet
     waiting: deque[tuple[int, asyncio.Future[Hold]]] = field(default_factory=deque[tuple[int, "asyncio.Future[Hold]"]])
     asking: bool = False
+    freed_for: asyncio.Future[Hold] | None = None
+    """The call for which other wallets were asked to give back last."""
 
 
 class Treasury:
@@ -272,7 +274,30 @@ class Treasury:
             return
         if answer.verdict in ("exceeded", "reserved") and answer.refusal is not None and asked:
             self._admit_waiting(purse)
+            if answer.verdict == "reserved" and await self._free_siblings(purse, answer.refusal.account):
+                return  # ask again: what other wallets of this instance kept in reserve may be enough
             self._deny_waiting(purse, asked, answer.verdict, answer.refusal)
+
+    async def _free_siblings(self, purse: _Purse, account: AccountId) -> bool:
+        """Give back what other wallets of this instance hold idle of an account; whether it was anything.
+
+        Tried once for each call that waits first, so that two keys cannot take money from each other for ever.
+        """
+        first = purse.waiting[0][1] if purse.waiting else None
+        if first is None or purse.freed_for is first:
+            return False
+        purse.freed_for = first
+        mine = purse.wallet
+        freed = 0
+        for wallet in self._wallets.values():
+            owner = self._purses.get(wallet.key_id)
+            wanted = owner is not None and owner.wallet is wallet and owner.waiting
+            if wallet is not mine and wallet.partition == mine.partition and account in wallet.lineage and not wanted:
+                freed += wallet.give_back_all()
+        if freed == 0:
+            return False
+        rows, sent = self._rows(mine.partition), self._clock.monotonic_ms()
+        return await self._request(mine.partition, Return(instance=self._instance, rows=rows, sent_ms=sent)) is not None
 
     def _deny_waiting(self, purse: _Purse, asked: int, verdict: str, refusal: Refusal) -> None:
         """Refuse all that want as much as was asked for in vain, or more; smaller ones still have their turn."""

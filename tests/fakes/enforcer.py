@@ -18,6 +18,7 @@ TERM = (AccountWindow(ACCOUNT, 4),)
 class FakeEnforcer:
     """Grants exactly what is needed while the limit allows; every figure is cumulative per serial.
 
+    `short` is the verdict otherwise.
     `faults` are taken one per request: `lost`, `answer_lost`, `not_active`, `garbage`.
     """
 
@@ -32,6 +33,7 @@ class FakeEnforcer:
         self.heard: list[Asked] = []
         self.faults: deque[str] = deque()
         self.verdict: Verdict | None = None
+        self.short: Verdict = "exceeded"
         self.closed = False
         self.gate: asyncio.Event | None = None
         self.on_ask: Callable[[Ask], None] = lambda _: None
@@ -81,7 +83,7 @@ class FakeEnforcer:
                 have = max(have, min(ask.want, have + room))
                 self.granted[ask.serial] = have
             else:
-                verdict = "exceeded"
+                verdict = self.short
         if verdict in ("exceeded", "reserved"):
             refusal = Refusal(
                 account=ACCOUNT, scope_kind="key", scope_id="k1", limit=self.limit, spent=0, reserved=0, room=room,

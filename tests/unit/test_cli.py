@@ -189,8 +189,14 @@ def test_warnings_of_the_service_are_shown(front: Front, capsys: Capture) -> Non
 
 def test_nothing_spent_is_a_sentence(front: Front, capsys: Capture) -> None:
     front.say("GET /spend/logs", {"data": [], "next": None})
-    assert run("spend", "logs", "--measured", "lost") == 0
+    assert run("spend", "logs") == 0
     assert capsys.readouterr().out == "Nothing has been spent yet.\n"
+
+
+def test_nothing_found_is_not_nothing_spent(front: Front, capsys: Capture) -> None:
+    front.say("GET /spend/logs", {"data": [], "next": None})
+    assert run("spend", "logs", "--measured", "lost") == 0
+    assert capsys.readouterr().out.startswith("No call matches")
     assert dict(front.asked[0].url.params) == {"measured": "lost", "limit": "50"}
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from services.proxy.domain.admission import Refused
 from services.proxy.domain.dialect import error_body
-from services.proxy.domain.refusal import budget_refused, ledger_unreachable
+from services.proxy.domain.refusal import Wanted, budget_refused, ledger_unreachable
 from shared.allotment import Refusal
 from shared.ids import AccountId
 from shared.pricing import PriceRow, Rates, estimate
@@ -34,14 +34,19 @@ REFUSAL = Refusal(
 def refused(
     verdict: str, refusal: Refusal = REFUSAL, row: PriceRow = ROW, prompt: int = 100, choices: int = 1
 ) -> Refused:
-    return budget_refused(verdict, refusal, prompt_tokens=prompt, row=row, choices=choices, exceeded_status=402)
+    return budget_refused(
+        verdict,
+        refusal,
+        Wanted(held_nusd=10_000_000, prompt_tokens=prompt, row=row, choices=choices),
+        exceeded_status=402,
+    )
 
 
 def test_exceeded_says_it_all() -> None:
     answer = refused("exceeded")
     assert (answer.status, answer.code, answer.kind) == (402, "budget_exceeded", "budget_exceeded")
     assert dict(answer.headers) == {b"x-should-retry": b"false"}
-    for part in ("team 'search'", "$0.049", "$0.05", "2026-01-31T00:00:00Z", "max_tokens of at most 15"):
+    for part in ("team 'search'", "$0.049", "$0.05", "2026-01-31T00:00:00Z", "up to $0.01", "max_tokens of at most 15"):
         assert part in answer.message
     assert answer.extra is not None
     assert answer.extra["budget"] == {
@@ -51,6 +56,7 @@ def test_exceeded_says_it_all() -> None:
         "max_budget": 0.05,
         "spend": 0.049,
         "reserved": 0.000001,
+        "needed": 0.01,
         "budget_duration": "30d",
         "window_start": "2026-01-01T00:00:00Z",
         "budget_reset_at": "2026-01-31T00:00:00Z",
@@ -62,7 +68,7 @@ def test_exceeded_says_it_all() -> None:
 
 @pytest.mark.parametrize("status", [402, 429, 422, 400])
 def test_the_status_is_configurable(status: int) -> None:
-    answer = budget_refused("exceeded", REFUSAL, prompt_tokens=1, row=ROW, choices=1, exceeded_status=status)
+    answer = budget_refused("exceeded", REFUSAL, Wanted(held_nusd=1, prompt_tokens=1, row=ROW), exceeded_status=status)
     assert answer.status == status
 
 

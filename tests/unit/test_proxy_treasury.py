@@ -120,6 +120,19 @@ async def test_a_wallet_that_runs_low_asks_before_anybody_waits(world: World) ->
     assert not world.treasury._purses[wallet.key_id].waiting
 
 
+async def test_reserve_of_another_key_comes_back_before_a_call_is_refused(world: World) -> None:
+    world.enforcer.short = "reserved"
+    world.treasury.settle(await world.hold(600), 0)
+    assert world.enforcer.out() == 600
+    hold = await world.hold(700, caller("k2"))
+    assert hold.amount == 700
+    assert world.enforcer.out() == 700
+    assert next(iter(world.treasury._wallets.values())).tight
+    with pytest.raises(Denied) as denied:
+        await world.hold(400, caller("k1"))  # what k2 holds is for a call in flight
+    assert denied.value.verdict == "reserved"
+
+
 async def test_a_tight_wallet_asks_only_for_what_waits(world: World) -> None:
     await world.hold(100)
     wallet = next(iter(world.treasury._wallets.values()))

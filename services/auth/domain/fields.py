@@ -134,7 +134,11 @@ GENERATE_KEY = Fields(
     refused=_KEY_REFUSED,
     harmless=_KEY_HARMLESS,
 )
-UPDATE_KEY = GENERATE_KEY
+UPDATE_KEY = Fields(
+    known=GENERATE_KEY.known,
+    refused=_KEY_REFUSED | {"spend": "spend is what was spent and cannot be set; raise max_budget instead"},
+    harmless={"key_type": ("default", "llm_api")},
+)
 NEW_TEAM = Fields(
     known=("team_id", "team_alias", "organization_id", "models", "metadata", *_BUDGET, *PENDING),
     refused=_TEAM_REFUSED,

@@ -11,7 +11,8 @@ from shared.policy import Budget
 from shared.windows import window_of_index
 
 RETRY_AFTER_S_MIN = 1
-RETRY_AFTER_S_MAX = 30
+RETRY_AFTER_S_MAX = 5
+"""Proxies return idle money within this time, so that waiting longer is never of use for it."""
 
 
 class Want(msgspec.Struct, frozen=True, kw_only=True):

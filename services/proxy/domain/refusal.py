@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime
 
+import msgspec
+
 from services.proxy.domain.admission import Refused
 from shared.allotment import Refusal
 from shared.money import usd_from_nusd, usd_text
@@ -11,9 +13,17 @@ RETRY_AFTER_S_DEFAULT = 1
 SCOPE_NAMES = {"key": "key", "team": "team", "org": "organization"}
 
 
-def budget_refused(
-    verdict: str, refusal: Refusal, *, prompt_tokens: int, row: PriceRow, choices: int, exceeded_status: int
-) -> Refused:
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a call wanted money for. `assumed_tokens`: the output assumed because the caller gave no cap."""
+
+    held_nusd: int
+    prompt_tokens: int
+    row: PriceRow
+    choices: int = 1
+    assumed_tokens: int | None = None
+
+
+def budget_refused(verdict: str, refusal: Refusal, wanted: Wanted, *, exceeded_status: int) -> Refused:
     """The answer to a call whose money was not granted.
 
     `budget_exceeded`: spent, so retrying is of no use before the window ends. `budget_reserved`: held by calls in
@@ -22,7 +32,7 @@ def budget_refused(
     scope = SCOPE_NAMES[refusal.scope_kind]
     name = f"{scope} {refusal.alias!r}" if refusal.alias else f"{scope} {refusal.scope_id}"
     ends = None if refusal.window_end_s is None else _iso(refusal.window_end_s)
-    fits = _max_tokens(refusal.room, prompt_tokens, row, choices)
+    fits = _max_tokens(refusal.room, wanted)
     extra: dict[str, object] = {
         "budget": {
             "scope": refusal.scope_kind,
@@ -31,6 +41,7 @@ def budget_refused(
             "max_budget": usd_from_nusd(refusal.limit),
             "spend": usd_from_nusd(refusal.spent),
             "reserved": usd_from_nusd(refusal.reserved),
+            "needed": usd_from_nusd(wanted.held_nusd),
             "budget_duration": refusal.duration or None,
             "window_start": _iso(refusal.window_start_s),
             "budget_reset_at": ends,
@@ -38,12 +49,14 @@ def budget_refused(
         }
     }
     until = f"It resets at {ends}." if ends else "It does not reset; ask your platform team to raise it."
+    assumed = f" (no max_tokens was sent, {wanted.assumed_tokens} assumed)" if wanted.assumed_tokens else ""
+    cost = f"this call, which may cost up to {usd_text(wanted.held_nusd)}{assumed}"
     hint = f" A call with max_tokens of at most {fits} would still fit." if fits else ""
     if verdict == "exceeded":
         return Refused(
             exceeded_status,
             "budget_exceeded",
-            f"The budget of the {name} does not cover this call: {usd_text(refusal.spent)} of "
+            f"The budget of the {name} does not cover {cost}: {usd_text(refusal.spent)} of "
             f"{usd_text(refusal.limit)} is spent. {until}{hint}",
             kind="budget_exceeded",
             extra=extra,
@@ -53,8 +66,8 @@ def budget_refused(
     return Refused(
         429,
         "budget_reserved",
-        f"What is left of the budget of the {name} ({usd_text(refusal.limit)}, {usd_text(refusal.spent)} spent) is "
-        f"held by calls in flight. Try again in {wait} s.{hint}",
+        f"What is left of the budget of the {name} ({usd_text(refusal.limit)}, {usd_text(refusal.spent)} spent) is set "
+        f"aside for other calls and does not cover {cost} now. Try again in {wait} s.{hint}",
         kind="budget_reserved",
         extra=extra,
         headers=((b"retry-after", str(wait).encode()),),
@@ -72,13 +85,13 @@ def ledger_unreachable() -> Refused:
     )
 
 
-def _max_tokens(room: int, prompt_tokens: int, row: PriceRow, choices: int) -> int | None:
+def _max_tokens(room: int, wanted: Wanted) -> int | None:
     """How many output tokens the rest of the budget pays for; None when not even one."""
-    rates = row.rates_for(prompt_tokens)
-    left = room * TOKENS_PER_PRICE - prompt_tokens * rates.highest_input()
-    if rates.output <= 0 or left < rates.output * choices:
+    rates = wanted.row.rates_for(wanted.prompt_tokens)
+    left = room * TOKENS_PER_PRICE - wanted.prompt_tokens * rates.highest_input()
+    if rates.output <= 0 or left < rates.output * wanted.choices:
         return None
-    return left // (rates.output * choices)
+    return left // (rates.output * wanted.choices)
 
 
 def _iso(unix_s: int) -> str:

@@ -91,6 +91,14 @@ class Wallet:
         self.returned += idle
         return idle
 
+    def give_back_all(self) -> int:
+        """Return all that is idle, because others need it; until all is given again, only what waits is asked for."""
+        idle = max(0, self.room())
+        if idle:
+            self.returned += idle
+            self.tight = True
+        return idle
+
     def expected(self, now_ms: int) -> float:
         """Money that calls will ask for within the horizon, by what they asked for lately."""
         elapsed = max(0, now_ms - self.demand_at_ms)
