@@ -10,6 +10,7 @@ import msgspec
 from shared.ids import PriceId
 
 TOKENS_PER_PRICE = 1_000_000
+MODEL_TEXT_MAX = 200
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -72,6 +73,34 @@ def estimate(prompt_tokens: int, output_tokens: int, row: PriceRow) -> int:
     """An upper bound of the cost of a call with at most these tokens, in nano-dollars."""
     rates = row.rates_for(prompt_tokens)
     return _round(prompt_tokens * rates.highest_input() + output_tokens * rates.output)
+
+
+def dearest(one: PriceRow, other: PriceRow) -> PriceRow:
+    """A row by which no call is cheaper than by either: what to hold when both models may serve."""
+    if one == other:
+        return one
+    tiers = [row.tier for row in (one, other) if row.tier is not None]
+    above = [row.tier_above for row in (one, other) if row.tier_above is not None]
+    rates = _dearest(one.rates, other.rates)
+    tier = rates
+    for candidate in tiers:
+        tier = _dearest(tier, candidate)
+    return PriceRow(
+        model=f"{one.model} or {other.model}" if len(one.model) < MODEL_TEXT_MAX else one.model,
+        rates=rates,
+        tier_above=min(above, default=None),
+        tier=tier if above else None,
+        source="dearest",
+    )
+
+
+def _dearest(one: Rates, other: Rates) -> Rates:
+    return Rates(
+        input=max(one.input, other.input),
+        output=max(one.output, other.output),
+        cached=max(one.highest_input(), other.highest_input()),
+        cache_write=max(one.highest_input(), other.highest_input()),
+    )
 
 
 def price_id(row: PriceRow) -> PriceId:

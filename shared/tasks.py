@@ -62,6 +62,10 @@ class Supervisor:
                 raise
             except Exception as error:
                 log.warning("%s stopped (%s: %s); again in %.1f s", name, type(error).__name__, error, delay)
+            else:
+                delay = BACKOFF_FIRST_S
+                await asyncio.sleep(0)
+                continue
             if asyncio.get_running_loop().time() - started > BACKOFF_MAX_S:
                 delay = BACKOFF_FIRST_S
             with contextlib.suppress(TimeoutError):

@@ -24,7 +24,7 @@ from shared.topology import key_kv
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS_MAX = 5
+ATTEMPTS_MAX = 50
 KEEP = timedelta(hours=1)
 """A deleted key's entry stays at least this long: a mirror may hear of its end before it hears that the
 secret's record is gone."""
@@ -153,8 +153,10 @@ class Revocations:
                     await self._bucket.create(name, value)
                     return
                 standing = msgspec.json.decode(found.value, type=Revocation)
-                if _STRENGTH[standing.kind] <= _STRENGTH[entry.kind]:
-                    await self._bucket.update(name, value, found.revision)
+                stronger = _STRENGTH[standing.kind] > _STRENGTH[entry.kind]
+                if stronger or (standing.kind == entry.kind and standing.at >= entry.at):
+                    return  # as much as this, and as late, is in force already
+                await self._bucket.update(name, value, found.revision)
                 return
             except Conflict:
                 if attempt == ATTEMPTS_MAX:

@@ -121,6 +121,8 @@ class Inference:
         deployment = self._models.next(asked.model)
         call = Call(caller, str(route.endpoint), asked.model, deployment, started_ns)
         call.body_bytes = len(body)
+        if asked.output_cap is not None:
+            call.output_max = asked.output_cap * asked.choices
         request = outgoing_request(call, route, asked, body)
         self.running += 1
         self.idle.clear()
@@ -154,7 +156,8 @@ class Inference:
                 kind="server_error",
                 headers=((b"retry-after", b"5"),),
             )
-        call.held_nusd = hold_for(asked, body_bytes, row, self._default_output)
+        hold_row = call.deployment.hold_row or row
+        call.held_nusd = hold_for(asked, body_bytes, hold_row, self._default_output)
         if call.caller.accounts:
             call.hold = self._treasury.try_hold(call.caller, call.held_nusd)
             if call.hold is None:
@@ -167,7 +170,7 @@ class Inference:
                         Wanted(
                             held_nusd=call.held_nusd,
                             prompt_tokens=body_bytes,
-                            row=row,
+                            row=hold_row,
                             choices=asked.choices,
                             assumed_tokens=self._default_output if asked.output_cap is None else None,
                         ),

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from services.proxy.domain.dialect import error_body, error_event
-from services.proxy.domain.meter import Reading, StreamMeter, read_body
+from services.proxy.domain.meter import StreamMeter, content_tokens, read_body
 from services.proxy.domain.sse import FrameSplitter, FrameTooLong
 from services.proxy.till import Call, Till
 from services.proxy.upstream import Reply, UpstreamError
@@ -75,7 +75,7 @@ class WholeRelay:
         body = await _read_whole(reply)
         call.upstream_until_ns = perf_counter_ns()
         if body is None:
-            self._till.settle_reading(call, Reading(), REPLY_BYTES_MAX, outcome="upstream_error", status=reply.status)
+            self._till.settle_lost(call, outcome="upstream_error", status=reply.status)
             text = f"Foundry's reply is larger than {REPLY_BYTES_MAX} bytes."
             await send_error(send, 502, "upstream_reply_too_large", text, headers)
         elif reply.status == 200:
@@ -89,7 +89,8 @@ class WholeRelay:
         kind = (reply.header("content-type") or "").lower()
         is_json = kind.startswith("application/json") and body.lstrip()[:1] == b"{"
         outcome: Outcome = "ok" if is_json else "upstream_error"
-        cost = self._till.settle_reading(call, reading, len(body), outcome=outcome, status=200)
+        tokens = 0 if reading.usage is not None else content_tokens(body)
+        cost = self._till.settle_reading(call, reading, tokens, outcome=outcome, status=200)
         if not is_json:
             text = "Foundry answered with something that is not a model's reply."
             await send_error(send, 502, "upstream_bad_reply", text, headers)
@@ -164,7 +165,7 @@ class StreamRelay:
             outcome = "upstream_error"
         if reader.gone:
             outcome = "client_gone"
-        self._till.settle_reading(call, meter.reading(), meter.content_bytes // 8, outcome=outcome, status=200)
+        self._till.settle_reading(call, meter.reading(), meter.content_frames, outcome=outcome, status=200)
 
 
 class _Reader:

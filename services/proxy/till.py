@@ -18,6 +18,7 @@ from shared.ids import CallId, EventId, InstanceId, uuid7
 from shared.pricing import PriceRow, Usage, price
 from shared.windows import window_at
 
+OUTPUT_UNBOUNDED = 10**9
 SERVED_MAX = 10_000
 """Pairs of deployment and served model whose price is remembered."""
 
@@ -35,6 +36,7 @@ class Call:
         "hold",
         "model",
         "opened",
+        "output_max",
         "region",
         "settled",
         "started_ns",
@@ -49,6 +51,7 @@ class Call:
         self.deployment = deployment
         self.started_ns = started_ns
         self.body_bytes = 0
+        self.output_max = OUTPUT_UNBOUNDED
         self.held_nusd = 0
         self.hold: Hold | None = None
         self.opened: OpenRecord | None = None
@@ -114,13 +117,16 @@ class Till:
         self._journal.opened(record)
         call.opened = record
 
-    def settle_reading(self, call: Call, reading: Reading, reply_bytes: int, *, outcome: Outcome, status: int) -> int:
-        """A reply has come: charge what it says, or a marked estimate when it does not say. The cost."""
+    def settle_reading(self, call: Call, reading: Reading, reply_tokens: int, *, outcome: Outcome, status: int) -> int:
+        """A reply has come: charge what it says, or a marked estimate when it does not say. The cost.
+
+        `reply_tokens` is what its content looks like; the caller's own cap bounds it.
+        """
         row = self._row(call.deployment, reading.served_model)
         if reading.usage is not None:
             usage, measured = reading.usage, "reported"
         else:
-            usage, measured = estimated(call.body_bytes, reply_bytes), "estimated"
+            usage, measured = estimated(call.body_bytes, min(reply_tokens, call.output_max)), "estimated"
         return self._settle(call, usage, reading, row, price(usage, row), measured, outcome, status)
 
     def settle_free(self, call: Call, *, outcome: Outcome, status: int) -> None:
@@ -147,10 +153,9 @@ class Till:
         known = self._served.get(key)
         if known is None:
             known = self._book.exact(served) or self._book.by_prefix(served) or row
+            deployment.seen(known)
             if len(self._served) < SERVED_MAX:
                 self._served[key] = known
-        if known is not row:
-            deployment.row = known
         return known
 
     def _settle(

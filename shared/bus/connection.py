@@ -170,6 +170,10 @@ class Bus:
         """Call `listener` whenever the connection was lost or made anew."""
         self._listeners.append(listener)
 
+    def off_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` no more."""
+        self._listeners.remove(listener)
+
     async def close(self) -> None:
         """Send what is buffered and close for good."""
         self._closing = True
@@ -301,7 +305,7 @@ class Bus:
 
     def _changed(self) -> None:
         self.incarnation += 1
-        for listener in self._listeners:
+        for listener in list(self._listeners):
             listener()
 
 

@@ -1,4 +1,7 @@
-"""A bucket held in memory: loaded whole, then kept up to date, and loaded anew on any doubt."""
+"""A bucket held in memory: loaded whole, then kept up to date, and loaded anew on any doubt.
+
+Doubt is a lost connection, a missed heartbeat, a hole in what was delivered, or a bucket made anew: the tail ends then.
+"""
 
 import asyncio
 import logging
@@ -8,9 +11,6 @@ from shared.bus.connection import Bus
 from shared.bus.tail import Message, Tail
 
 log = logging.getLogger(__name__)
-
-RELOAD_S = 300
-"""A mirror is loaded afresh this often even without doubt."""
 
 
 class Mirror:
@@ -49,15 +49,12 @@ class Mirror:
         await self._loaded.wait()
 
     async def run(self) -> None:
-        """Load and follow until something is in doubt or it is time to load again; run it for ever again.
+        """Load and follow until something is in doubt; run it for ever again.
 
         Raises BusUnavailable or StreamChanged; a supervisor starts it anew with back-off.
         """
-        await self._bus.until_connected()
         tail = Tail(self._bus, f"KV_{self._bucket}", f"$KV.{self._bucket}.>", last_per_subject=True)
         loading: dict[str, bytes] | None = {}
-        loop = asyncio.get_running_loop()
-        until = loop.time() + RELOAD_S
         try:
             async for batch in tail.batches():
                 for message in batch.messages:
@@ -72,8 +69,6 @@ class Mirror:
                     loading = None
                     self.fresh = True
                     self._loaded.set()
-                if loading is None and loop.time() > until:
-                    return
         finally:
             self.fresh = False
 

@@ -28,12 +28,14 @@ NS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One stored message: `seq` in its stream, `pending` how many match behind it."""
+    """One stored message: `seq` in its stream, `delivered` its number at its consumer, `pending` how many match
+    behind it."""
 
     subject: str
     data: bytes
     seq: int
     pending: int
+    delivered: int = 0
     operation: str | None = None
 
 
@@ -74,17 +76,20 @@ class Tail:
         self._after = after
         self._last_per_subject = last_per_subject
         self._created = created
-        self._queue: asyncio.Queue[Msg] = asyncio.Queue()
+        self._queue: asyncio.Queue[Msg | None] = asyncio.Queue()
+        self._taken = 0
         self._name = f"tail-{uuid7()}"
 
     async def batches(self) -> AsyncGenerator[TailBatch, None]:
         """Batches for ever; the first says whether anything is stored. Ends only by an exception."""
+        await self._bus.until_connected()
         incarnation = self._bus.incarnation
         if self._created is not None:
             info = await self._bus.stream_info(self._stream)
             if info.created != self._created:
                 raise StreamChanged(f"stream {self._stream} was made anew; its positions mean something else now")
         inbox, subscription = await self._bus.inbox(self._queue.put)
+        self._bus.on_change(self._interrupt)
         try:
             pending = await self._create()
             if pending == 0:
@@ -100,6 +105,7 @@ class Tail:
                     if ended:
                         break
         finally:
+            self._bus.off_change(self._interrupt)
             with contextlib.suppress(Exception):
                 await subscription.unsubscribe()
             with contextlib.suppress(BusError):
@@ -128,6 +134,18 @@ class Tail:
             raise_problem(info.error)
         return info.num_pending
 
+    def _interrupt(self) -> None:
+        """The connection was lost or made anew: the consumer may be gone, so nobody should wait for it."""
+        self._queue.put_nowait(None)
+
+    def _next(self, raw: Msg) -> Message:
+        """One message; a hole in what the consumer has delivered raises BusUnavailable."""
+        message = parse_message(raw)
+        self._taken += 1
+        if message.delivered != self._taken:
+            raise BusUnavailable(f"a message of {self._stream} was lost on its way")
+        return message
+
     async def _pull(self, inbox: str) -> None:
         request = msgspec.json.encode(
             {"batch": PULL_BATCH, "expires": PULL_EXPIRES_S * NS, "idle_heartbeat": HEARTBEAT_S * NS}
@@ -143,11 +161,11 @@ class Tail:
         except TimeoutError as error:
             raise BusUnavailable(f"no heartbeat from stream {self._stream}") from error
         while True:
-            if self._bus.incarnation != incarnation:
+            if raw is None or self._bus.incarnation != incarnation:
                 raise BusUnavailable(f"connection changed while reading {self._stream}")
             status = (raw.headers or {}).get("Status") if not raw.data else None
             if status is None:
-                batch.append(parse_message(raw))
+                batch.append(self._next(raw))
             elif status in ("404", "408"):
                 return batch, True
             elif status != "100":
@@ -160,6 +178,6 @@ class Tail:
 def parse_message(raw: Msg) -> Message:
     """A message with what its acknowledgement subject says of it (both formats of the server)."""
     tokens = raw.reply.split(".")
-    stream_seq, pending = (tokens[5], tokens[8]) if len(tokens) == 9 else (tokens[7], tokens[10])
+    at = 5 if len(tokens) == 9 else 7
     operation = (raw.headers or {}).get("KV-Operation")
-    return Message(raw.subject, raw.data, int(stream_seq), int(pending), operation)
+    return Message(raw.subject, raw.data, int(tokens[at]), int(tokens[at + 3]), int(tokens[at + 1]), operation)

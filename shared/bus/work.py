@@ -22,18 +22,20 @@ class WorkQueue:
         self._bus = bus
         self._stream = stream
         self._durable = durable
-        self._queue: asyncio.Queue[Msg] = asyncio.Queue()
+        self._queue: asyncio.Queue[Msg | None] = asyncio.Queue()
         self._inbox = ""
         self._left = 0
         self._subscription: Subscription | None = None
 
     async def __aenter__(self) -> "WorkQueue":
         self._inbox, self._subscription = await self._bus.inbox(self._queue.put)
+        self._bus.on_change(self._interrupt)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._bus.off_change(self._interrupt)
         if self._subscription is not None:
             with contextlib.suppress(Exception):
                 await self._subscription.unsubscribe()
@@ -54,7 +56,7 @@ class WorkQueue:
                     raw = await self._queue.get()
             except TimeoutError as error:
                 raise BusUnavailable(f"no heartbeat from consumer {self._durable}") from error
-            if self._bus.incarnation != incarnation:
+            if raw is None or self._bus.incarnation != incarnation:
                 raise BusUnavailable("connection changed while fetching")
             status = (raw.headers or {}).get("Status") if not raw.data else None
             if status is None:
@@ -65,6 +67,10 @@ class WorkQueue:
             elif status != "100":
                 raise BusUnavailable(f"consumer {self._durable}: {status} {(raw.headers or {}).get('Description')}")
         return got
+
+    def _interrupt(self) -> None:
+        """The connection was lost or made anew: nobody should wait for the heartbeat to be missed."""
+        self._queue.put_nowait(None)
 
     async def _pull(self, most: int) -> None:
         request = msgspec.json.encode(

@@ -281,8 +281,8 @@ def _time(query: dict[str, str], name: str) -> datetime | None:
         return None
     try:
         at = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
-    except ValueError as error:
+        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise ApiError(
             400, "bad_request", f"'{name}' must be a time such as 2026-11-01 or 2026-11-01T12:00:00Z.", param=name
         ) from error
-    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)

@@ -5,7 +5,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from services.proxy.domain.paths import Endpoint
-from shared.pricing import PriceRow
+from shared.pricing import PriceRow, dearest
 
 CLASSIC_API_VERSION = "2024-10-21"
 MODELS_API_VERSION = "2024-05-01-preview"
@@ -22,8 +22,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 class Deployment(msgspec.Struct, kw_only=True):
     """One deployment behind a public model name.
 
-    `row` is the price by which money is held; `fixed_price` says that the configuration set it, so that the
-    model Foundry names in its answers does not change it. `headers` carry the credential.
+    `row` is its price until an answer names the model that served; `fixed_price` says that the configuration set it,
+    so that no answer changes it. Money is held by `hold_row`, the dearest of all rows seen here, since a deployment may
+    be served by one model now and by another in a moment. `headers` carry the credential.
     """
 
     model: str
@@ -36,6 +37,16 @@ class Deployment(msgspec.Struct, kw_only=True):
     fixed_price: bool
     priced_by: str
     stream_usage: bool = True
+    hold_row: PriceRow | None = None
+
+    def __post_init__(self) -> None:
+        if self.hold_row is None:
+            self.hold_row = self.row
+
+    def seen(self, served: PriceRow) -> None:
+        """An answer was priced by this row: hold at least as much from now on."""
+        if self.hold_row is not None:
+            self.hold_row = dearest(self.hold_row, served)
 
 
 def targets_of(provider: str, name: str, api_base: str, api_version: str | None) -> dict[Endpoint, Target]:

@@ -47,6 +47,19 @@ class _Frame(msgspec.Struct):
     error: msgspec.Raw = msgspec.Raw()
 
 
+class _Message(msgspec.Struct):
+    content: str | None = None
+    tool_calls: msgspec.Raw = msgspec.Raw()
+
+
+class _Choice(msgspec.Struct):
+    message: _Message = msgspec.field(default_factory=_Message)
+
+
+class _Content(msgspec.Struct):
+    choices: list[_Choice] = []
+
+
 class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a reply said of itself; `usage` is None when it did not say."""
 
@@ -56,6 +69,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 _body = msgspec.json.Decoder(_Body)
+_content = msgspec.json.Decoder(_Content)
 _frame = msgspec.json.Decoder(_Frame)
 _usage = msgspec.json.Decoder(_Usage)
 
@@ -108,7 +122,6 @@ class StreamMeter:
         self._usage: Usage | None = None
         self._raw = b"null"
         self._served: str | None = None
-        self.content_bytes = 0
         self.content_frames = 0
         self.done = False
         self.failed = False
@@ -127,7 +140,6 @@ class StreamMeter:
             self.done = True
             return frame
         self.content_frames += 1
-        self.content_bytes += len(frame)
         if self._hide and b',"usage":null' in frame:
             # Unescaped quotes cannot stand inside a JSON string, so this never touches content.
             return frame.replace(b',"usage":null', b"", 1)
@@ -156,9 +168,22 @@ class StreamMeter:
         return not said.choices
 
 
-def estimated(prompt_bytes: int, reply_bytes: int) -> Usage:
+def estimated(prompt_bytes: int, output_tokens: int) -> Usage:
     """A marked guess for a reply that did not say what it used."""
-    return Usage(input=-(-prompt_bytes // BYTES_PER_TOKEN), output=-(-reply_bytes // BYTES_PER_TOKEN))
+    return Usage(input=_tokens(prompt_bytes), output=output_tokens)
+
+
+def content_tokens(body: bytes) -> int:
+    """What the content of a whole reply looks like in tokens; of something else than a reply, nothing."""
+    try:
+        said = _content.decode(body)
+    except UNREADABLE:
+        return 0
+    return sum(_tokens(len(choice.message.content or "") + len(choice.message.tool_calls)) for choice in said.choices)
+
+
+def _tokens(size: int) -> int:
+    return -(-size // BYTES_PER_TOKEN)
 
 
 def _bounded(raw: bytes) -> bytes:
