@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.pricing import TOKENS_PER_PRICE, PriceRow, Rates, Usage, estimate, price, price_id
+from shared.pricing import TOKENS_PER_PRICE, PriceRow, Rates, Usage, dearest, estimate, price, price_id
 
 tokens = st.integers(0, 5_000_000)
 amounts = st.integers(0, 200 * 10**9)
@@ -113,3 +113,11 @@ def test_ids_do_not_change_between_versions() -> None:
 @pytest.mark.parametrize(("cached", "write", "highest"), [(None, None, 10), (5, None, 10), (5, 12, 12), (11, 0, 11)])
 def test_the_dearest_prompt_token(cached: int | None, write: int | None, highest: int) -> None:
     assert Rates(input=10, output=1, cached=cached, cache_write=write).highest_input() == highest
+
+
+@given(rows, rows, usages)
+def test_the_dearest_of_two_rows_is_never_below_either(one: PriceRow, other: PriceRow, usage: Usage) -> None:
+    row = dearest(one, other)
+    held = estimate(usage.prompt, usage.output, row)
+    assert held >= max(price(usage, one), price(usage, other))
+    assert dearest(one, one) == one

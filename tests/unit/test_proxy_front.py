@@ -11,6 +11,8 @@ import pytest
 from services.proxy import journal as journal_module
 from services.proxy import treasury
 from services.proxy.body import BODY_WAIT_S
+from services.proxy.domain.prices import PriceBook
+from shared.pricing import PriceRow, Rates
 from tests.support.data_plane import (
     FREE_SECRET,
     MASTER,
@@ -312,6 +314,29 @@ async def test_no_usage_is_a_marked_estimate_and_never_zero(plane: DataPlane, us
     (event,) = plane.events()
     assert event.measured == "estimated"
     assert event.cost_nusd > 0
+
+
+async def test_an_estimate_stays_within_the_callers_own_cap(plane: DataPlane) -> None:
+    long = {**REPLY, "choices": [{"message": {"content": "word " * 400}}], "usage": None}
+    plane.upstream.json(long)
+    await call(plane, chat(max_tokens=3))
+    plane.upstream.json(long)
+    await call(plane, chat(max_tokens=3, n=2))
+    for event, cap in zip(plane.events(), (3, 6), strict=True):
+        assert (event.measured, event.usage.output) == ("estimated", cap)
+        assert event.cost_nusd <= event.held_nusd
+
+
+async def test_the_dearest_model_seen_decides_what_is_held(plane: DataPlane) -> None:
+    dear = PriceRow(model="dear-model", rates=Rates(input=10**12, output=10**13))
+    cheap = PriceRow(model="cheap-model", rates=Rates(input=1, output=1))
+    plane.till._book = PriceBook([dear, cheap])
+    for served in ("cheap-model", "dear-model", "cheap-model", "cheap-model"):
+        plane.upstream.json({**REPLY, "model": served})
+        assert (await call(plane, chat(max_tokens=1), secret=FREE_SECRET)).status == 200
+    held = [event.held_nusd for event in plane.events()]
+    assert held[0] == held[1] < held[2] == held[3]
+    assert [event.cost_nusd for event in plane.events()][1] == 10 * 10**6 + 4 * 10**7
 
 
 async def test_a_leading_blank_is_still_json(plane: DataPlane) -> None:
