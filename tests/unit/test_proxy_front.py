@@ -365,7 +365,8 @@ async def test_a_journal_that_refuses(plane: DataPlane, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal_module.os, "write", refuse_write)
+        patch.setattr(journal_module, "SEGMENT_BYTES", 1)
+        patch.setattr(journal_module, "reserve", refuse_write)
         answer = await call(plane)
     assert (answer.status, answer.error["code"]) == (503, "journal_unavailable")
     assert untouched(plane)
