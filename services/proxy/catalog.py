@@ -24,8 +24,9 @@ class PriceRegister:
 
     def __init__(self, bus: Bus, rows: Iterable[PriceRow]) -> None:
         self._bucket = Bucket(bus, CATALOG_BUCKET)
-        self._names: dict[PriceRow, PriceId] = {row: price_id(row) for row in rows}
-        self._rows = {name: row for row, name in self._names.items()}
+        self._kept = list(rows)  # names go by identity, which needs the rows to live
+        self._names = {id(row): price_id(row) for row in self._kept}
+        self._rows = {self._names[id(row)]: row for row in self._kept}
         self._known: set[PriceId] = set()
         self._missing = asyncio.Event()
         self._missing.set()
@@ -33,12 +34,14 @@ class PriceRegister:
 
     def name(self, row: PriceRow) -> tuple[PriceId, bool]:
         """A row's id, and whether the ledger can look it up already."""
-        name = self._names.get(row)
+        name = self._names.get(id(row))
         if name is None:
             name = price_id(row)
-            self._names[row] = name
-            self._rows[name] = row
-            self._missing.set()
+            self._kept.append(row)
+            self._names[id(row)] = name
+            if name not in self._rows:
+                self._rows[name] = row
+                self._missing.set()
         return name, name in self._known
 
     async def run(self) -> None:

@@ -125,7 +125,8 @@ class Inference:
             call.output_max = asked.output_cap * asked.choices
         request = outgoing_request(call, route, asked, body)
         self.running += 1
-        self.idle.clear()
+        if self.running == 1:
+            self.idle.clear()
         try:
             await self._begin(call, asked, len(body))
             await self._exchange(call, asked, request, receive, send)
