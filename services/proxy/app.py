@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from services.proxy.catalog import PriceRegister
+from services.proxy.closing import close_instance
 from services.proxy.config import Config, load_config
 from services.proxy.directory import Directory
 from services.proxy.domain.prices import PriceBook
@@ -19,7 +20,7 @@ from services.proxy.publisher import Publisher
 from services.proxy.recovery import Recovered, recover_all
 from services.proxy.settings import ProxySettings, load
 from services.proxy.till import Till
-from services.proxy.treasury import Treasury, close_instance
+from services.proxy.treasury import Treasury
 from services.proxy.upstream import Upstream
 from shared.access import Gatekeeper, SecretHasher
 from shared.allotment import MAX_CALL_MS

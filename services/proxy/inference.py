@@ -15,11 +15,12 @@ from services.proxy.domain.dialect import Asked, outgoing_body, read_request
 from services.proxy.domain.estimate import hold_for
 from services.proxy.domain.paths import Route
 from services.proxy.domain.refusal import Wanted, budget_refused, ledger_unreachable
+from services.proxy.holds import Denied, Unreachable
 from services.proxy.journal import JournalError
 from services.proxy.publisher import Publisher
 from services.proxy.relay import Headers, Receive, Send, StreamRelay, WholeRelay, send_error
 from services.proxy.till import Call, Till
-from services.proxy.treasury import Denied, Treasury, Unreachable
+from services.proxy.treasury import Treasury
 from services.proxy.upstream import Upstream, UpstreamError, UpstreamRequest
 from shared.access import bearer
 from shared.clock import Clock

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 
+from services.proxy.closing import close_instance
 from services.proxy.journal import Remains, lock_remains, release
 from services.proxy.publisher import publish_events
 from services.proxy.till import lost_event
-from services.proxy.treasury import close_instance
 from shared.bus import Bus
 from shared.clock import Clock
 from shared.events import encode

@@ -9,9 +9,10 @@ from services.proxy.domain.admission import Caller
 from services.proxy.domain.deployments import Deployment
 from services.proxy.domain.meter import Reading, estimated
 from services.proxy.domain.prices import PriceBook
+from services.proxy.holds import Hold
 from services.proxy.journal import Journal, OpenRecord
 from services.proxy.publisher import Publisher
-from services.proxy.treasury import Hold, Treasury
+from services.proxy.treasury import Treasury
 from shared.clock import Clock
 from shared.events import AccountWindow, Measured, Outcome, UsageRecorded, encode
 from shared.ids import CallId, EventId, InstanceId, uuid7

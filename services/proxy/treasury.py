@@ -16,6 +16,7 @@ import msgspec
 from services.proxy.directory import Directory
 from services.proxy.domain.admission import Caller
 from services.proxy.domain.wallet import Wallet
+from services.proxy.holds import Denied, Hold, Unreachable
 from shared.allotment import (
     ASK_WAIT_MS,
     BEAT_MS,
@@ -25,7 +26,6 @@ from shared.allotment import (
     Answer,
     Ask,
     Beat,
-    Close,
     NotActive,
     Refusal,
     Reply,
@@ -38,7 +38,6 @@ from shared.allotment import (
 from shared.bus import Bus
 from shared.clock import Clock
 from shared.errors import BusUnavailable
-from shared.events import AccountWindow
 from shared.ids import AccountId, InstanceId, KeyId
 from shared.tasks import Supervisor
 from shared.topology import allot_subject
@@ -54,32 +53,6 @@ FORGET_AFTER_MS = 300_000
 """A wallet without calls for this long is emptied and forgotten."""
 
 _NOBODY = KeyId("")
-
-
-class Denied(Exception):
-    """The ledger says no: `verdict` is `exceeded` or `reserved`."""
-
-    def __init__(self, verdict: str, refusal: Refusal) -> None:
-        super().__init__(verdict)
-        self.verdict = verdict
-        self.refusal = refusal
-
-
-class Unreachable(Exception):
-    """Nobody could say in time whether there is money."""
-
-
-@dataclass(slots=True)
-class Hold:
-    """Money reserved for one call; give it to `settle` exactly once."""
-
-    wallet: Wallet
-    amount: int
-
-    @property
-    def windows(self) -> tuple[AccountWindow, ...]:
-        """The account-windows the call is charged to."""
-        return self.wallet.term
 
 
 @dataclass(slots=True)
@@ -411,21 +384,3 @@ class Treasury:
             wallet.draining = True
         await self.give_back()
         await self._tasks.close()
-
-
-async def close_instance(
-    bus: Bus, clock: Clock, instance: InstanceId, partition: int, last_n: int, timeout_s: float
-) -> bool:
-    """Tell the ledger that no call of an instance runs or will run; whether it has acknowledged."""
-    request = encode(Close(instance=instance, last_n=last_n, sent_ms=clock.monotonic_ms()))
-    deadline = clock.monotonic_ms() + int(timeout_s * 1000)
-    while clock.monotonic_ms() < deadline:
-        try:
-            reply = decode_reply(await bus.request(allot_subject(partition), request, timeout_s=1.0))
-        except (BusUnavailable, msgspec.MsgspecError):
-            await asyncio.sleep(POLICY_RETRY_S)
-            continue
-        if isinstance(reply, Ack):
-            return True
-        await asyncio.sleep(POLICY_RETRY_S)
-    return False

@@ -9,10 +9,12 @@ from typing import cast
 import pytest
 
 from services.proxy import treasury as module
+from services.proxy.closing import close_instance
 from services.proxy.directory import Directory
 from services.proxy.domain.admission import Caller
 from services.proxy.domain.wallet import DEMAND_TAU_MS, HORIZON_MS
-from services.proxy.treasury import Denied, Hold, Treasury, Unreachable, close_instance
+from services.proxy.holds import Denied, Hold, Unreachable
+from services.proxy.treasury import Treasury
 from shared.allotment import ASK_WAIT_MS, LEASE_MS, Beat, Return
 from shared.bus import Bus
 from shared.ids import AccountId, InstanceId, KeyId, OrgId
