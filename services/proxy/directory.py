@@ -5,7 +5,6 @@ admitted: unknown is not unlimited.
 """
 
 import logging
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
@@ -39,7 +38,6 @@ class Directory:
             on_put=self._put_revoked,
             on_remove=self._remove_revoked,
         )
-        self.applied: Callable[[], None] = lambda: None
 
     @property
     def ready(self) -> bool:
@@ -166,7 +164,6 @@ class Directory:
 
     def _put_revoked(self, key: str, value: bytes) -> None:
         self._revoked[key] = _revocation(key, value)
-        self.applied()
 
     def _remove_revoked(self, key: str) -> None:
         self._revoked.pop(key, None)

@@ -12,7 +12,7 @@ import httpx
 import msgspec
 import pytest
 
-from services.ledger.bookkeeper import store
+from services.ledger.bookkeeper import store, store_rebuild
 from services.ledger.bookkeeper.app import Service, running
 from services.ledger.bookkeeper.store import Database, Item, Position
 from services.ledger.bookkeeper.store_rows import Row
@@ -443,6 +443,21 @@ async def test_a_rebuild_under_traffic_is_equal(town: Town) -> None:
             publishing = False
         await town.hold(load.result())
         assert (await town.rebuild(check=True))["equal"] is True
+
+
+async def test_a_rebuild_that_fails_leaves_the_books_and_no_copy(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> None:
+        raise StoreUnavailable("Postgres does not answer")
+
+    async with town.books():
+        await town.use(used(1, 5, A))
+        await town.hold(1)
+        monkeypatch.setattr(store_rebuild, "replace", refuse)
+        job = await town.rebuild(check=False)
+        assert (job["state"], job["error"]) == ("failed", "Postgres does not answer")
+        query = "SELECT count(*) FROM information_schema.tables WHERE table_name = $1"
+        assert await town.value(query, store_rebuild.SHADOW) == 0
+        assert await town.value("SELECT sum(cost_nusd)::bigint FROM usage_event") == 5
 
 
 async def test_rebuild_orders_are_checked(town: Town) -> None:

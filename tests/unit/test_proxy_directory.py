@@ -143,14 +143,6 @@ def test_a_revocation_that_cannot_be_read_still_revokes(value: bytes) -> None:
     assert directory.current(KEY) is None
 
 
-def test_whoever_waits_for_revocations_is_told() -> None:
-    directory = loaded()
-    told: list[bool] = []
-    directory.applied = lambda: told.append(True)
-    directory._put_revoked(ENTRY, revocation("deleted"))
-    assert told == [True]
-
-
 def test_a_retired_secret() -> None:
     records = {**RECORDS, ENTRY: secret(not_after=NOW)}
     assert refused(loaded(records)) == (401, "key_retired")

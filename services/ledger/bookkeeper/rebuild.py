@@ -3,6 +3,7 @@
 The books are compared at the position where the replay ended, whatever was stored meanwhile.
 """
 
+import contextlib
 import logging
 from collections import OrderedDict
 
@@ -103,6 +104,8 @@ class Rebuilds:
         except TundishError as error:
             job.error = str(error)
             job.state = "failed"
+            with contextlib.suppress(TundishError):  # the database may be what failed; the next rebuild clears up then
+                await store_rebuild.drop_shadow(self._database)
         finally:
             if job.state == "running":
                 job.error = "the job was interrupted; see the ledger's log"
