@@ -271,7 +271,10 @@ class Bus:
                 log.exception("a request on %s failed", message.subject)
 
         subscription = await self._client.subscribe(subject, cb=on_message)
-        await self._client.flush(timeout=CONNECT_TIMEOUT_S)
+        # nats-py writes a PING at once and a SUB a moment later, so the first PONG may come before the server knows
+        # the subscription; by then the SUB is on its way, and the second PONG proves it.
+        for _ in range(2):
+            await self._client.flush(timeout=CONNECT_TIMEOUT_S)
         return subscription
 
     async def inbox(self, on_message: Callable[[Msg], Awaitable[None]]) -> tuple[str, Subscription]:
