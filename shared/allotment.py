@@ -15,13 +15,24 @@ from shared.policy import ScopeKind
 Verdict = Literal["ok", "exceeded", "reserved", "policy", "closed"]
 
 LEASE_MS = 15 * 60_000
-"""How long a proxy may admit calls on allotted money after it last sent a request that was answered."""
+"""How long a proxy may admit calls on allotted money after it last sent a request that was answered, unless the
+enforcer's setting says otherwise: every reply carries the lease that is in force."""
 MAX_CALL_MS = 10 * 60_000
 """No call runs longer: the enforcer relies on it before it gives up on a silent instance."""
+MARGIN_MS = 5_000
+"""What the enforcer adds to lease and longest call before it closes a silent instance, with a thousandth of both."""
 BEAT_MS = 2_000
 ASK_WAIT_MS = 2_000
 """An ask without an answer for this long is `ledger_unreachable`."""
 RETRANSMIT_MS = 250
+RECALL_WAIT_MS = 10
+"""How long an ask waits for money that is recalled from others."""
+RECALL_GAP_MS = 200
+"""The same holder is not asked twice for the same account within this time."""
+RESERVED_TTL_MS = 250
+"""How long a proxy remembers that the rest of a budget is held by calls in flight."""
+EXCEEDED_TTL_MS = 5_000
+"""How long a proxy refuses by what it remembers or reads in a level before one call asks again."""
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True):
@@ -37,15 +48,16 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
 class Ask(msgspec.Struct, frozen=True, kw_only=True, tag="ask", omit_defaults=True):
     """Wants `granted` of an allotment raised to at least `need` (cumulative), at best to `want`.
 
-    `lineage` are the limited accounts of the key as the proxy knows them, `policy_rev` the AUTH sequence it
-    knows them by; `least` is the smallest call that waits, for the refusal's text; `sent_ms` is the proxy's
-    monotonic clock, echoed.
+    `lineage` are the limited accounts of the key (for calls of `model`, which is empty unless a per-model budget
+    touches the key) as the proxy knows them, `policy_rev` the AUTH sequence it knows them by; `least` is the smallest
+    call that waits, for the refusal's text; `sent_ms` is the proxy's monotonic clock, echoed.
     """
 
     instance: InstanceId
     serial: int
     key_id: KeyId
     lineage: tuple[AccountId, ...]
+    model: str = ""
     policy_rev: int
     rseq: int
     need: int
@@ -100,6 +112,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     duration: str = ""
     alias: str | None = None
     retry_after_s: int | None = None
+    model: str | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, tag="answer", omit_defaults=True):
@@ -116,6 +129,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, tag="answer", omit_defau
     verdict: Verdict
     sent_ms: int
     admit_for_ms: int = 0
+    lease_ms: int = LEASE_MS
     term: tuple[AccountWindow, ...] = ()
     tight: bool = False
     refusal: Refusal | None = None
@@ -140,7 +154,38 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True, tag="ack", omit_defaults=Tr
     epoch: int
     sent_ms: int
     closed: bool = False
+    lease_ms: int = LEASE_MS
     known: tuple[Known, ...] = ()
+
+
+class Recall(msgspec.Struct, frozen=True, kw_only=True, tag="recall", omit_defaults=True):
+    """Enforcer to one instance: somebody needs `account`; give back what is idle there at once.
+
+    `known` are its allotments over that account as the log has them.
+    """
+
+    epoch: int
+    account: AccountId
+    known: tuple[Known, ...]
+
+
+class Level(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """State of one account for machines: the value of key `<account>` in the bucket `budgets`.
+
+    Written at crossings only. `exhausted`: calls that need `least` nano-dollars or more are refused with `refusal`
+    without asking anybody, as long as the window with `window_index` lasts (to `until_s`, Unix seconds; None: for
+    ever) and no later level says otherwise. `seq` orders levels of one account.
+    """
+
+    account: AccountId
+    state: Literal["open", "soft", "exhausted"]
+    window_index: int
+    seq: int
+    limit: int | None = None
+    spent: int = 0
+    until_s: int | None = None
+    least: int = 0
+    refusal: Refusal | None = None
 
 
 class NotActive(msgspec.Struct, frozen=True, kw_only=True, tag="not_active", omit_defaults=True):
@@ -155,7 +200,11 @@ Reply = Answer | Ack | NotActive
 _encoder = msgspec.json.Encoder()
 _request_decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _reply_decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+_recall_decoder: msgspec.json.Decoder[Recall] = msgspec.json.Decoder(Recall)
+_level_decoder: msgspec.json.Decoder[Level] = msgspec.json.Decoder(Level)
 
 encode = _encoder.encode
 decode_request = _request_decoder.decode
 decode_reply = _reply_decoder.decode
+decode_recall = _recall_decoder.decode
+decode_level = _level_decoder.decode

@@ -17,6 +17,10 @@ class Clock(Protocol):
         ...
 
 
+_MONOTONIC: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""On Linux the ordinary monotonic clock stands still while the machine sleeps, and a lease would outlive its end."""
+
+
 class SystemClock:
     """The machine's clocks."""
 
@@ -26,4 +30,4 @@ class SystemClock:
 
     def monotonic_ms(self) -> int:
         """Milliseconds since some fixed point."""
-        return time.monotonic_ns() // 1_000_000
+        return time.clock_gettime_ns(_MONOTONIC) // 1_000_000

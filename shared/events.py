@@ -10,12 +10,12 @@ from typing import Literal
 import msgspec
 
 from shared.ids import AccountId, CallId, EventId, InstanceId, KeyId, OrgId, PriceId, TeamId
-from shared.policy import Budget, ScopeKind
+from shared.policy import Budget, Limits, ScopeKind
 from shared.pricing import PriceRow, Usage
 
 Measured = Literal["reported", "estimated", "lost"]
 Outcome = Literal["ok", "client_gone", "upstream_error", "timeout", "filtered", "unknown"]
-CloseHow = Literal["final", "charged", "released"]
+CloseHow = Literal["final", "silent"]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
@@ -28,6 +28,30 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_de
 
 
 # ---- AUTH: decided by auth, kept whole ---------------------------------------------------------------
+
+
+class WindowTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A limit over a window as it was asked for; `model` is the pattern of a per-model budget."""
+
+    limit_nusd: int | None = None
+    soft_nusd: int | None = None
+    duration: str = ""
+    zone: str = "UTC"
+    model: str | None = None
+
+
+class BudgetTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All that was asked for about a scope's money; its accounts follow from it.
+
+    `main` is `max_budget` with its window, `windows` further ones, `models` one per model pattern. `thresholds` None
+    means the usual ones. Only auth reads it: what is in force are the accounts.
+    """
+
+    main: WindowTerms | None = None
+    windows: tuple[WindowTerms, ...] = ()
+    models: tuple[WindowTerms, ...] = ()
+    thresholds: tuple[int, ...] | None = None
+    strict: bool = False
 
 
 class AuthEvent(Event, frozen=True, kw_only=True):
@@ -45,18 +69,29 @@ class OrgCreated(AuthEvent, frozen=True, kw_only=True, tag="org.created.v1"):
     alias: str | None = None
     models: tuple[str, ...] = ()
     metadata: dict[str, object] = {}
+    limits: Limits = Limits()
+    model_limits: dict[str, Limits] = {}
+
+
+class OrgUpdated(OrgCreated, frozen=True, kw_only=True, tag="org.updated.v1"):
+    """The organization's settings after an update, whole (budgets travel as `budget.set.v1`)."""
 
 
 class TeamCreated(AuthEvent, frozen=True, kw_only=True, tag="team.created.v1"):
-    """A new team inside an organization."""
+    """A new team inside an organization. New keys that name no budget get `default_key_budget_id`."""
 
     team_id: TeamId
     org_id: OrgId
     alias: str | None = None
     models: tuple[str, ...] = ()
     metadata: dict[str, object] = {}
-    rpm_limit: int | None = None
-    tpm_limit: int | None = None
+    limits: Limits = Limits()
+    model_limits: dict[str, Limits] = {}
+    default_key_budget_id: str | None = None
+
+
+class TeamUpdated(TeamCreated, frozen=True, kw_only=True, tag="team.updated.v1"):
+    """The team's settings after an update, whole (budgets travel as `budget.set.v1`)."""
 
 
 class KeyIssued(AuthEvent, frozen=True, kw_only=True, tag="key.issued.v1"):
@@ -69,8 +104,8 @@ class KeyIssued(AuthEvent, frozen=True, kw_only=True, tag="key.issued.v1"):
     models: tuple[str, ...] = ()
     metadata: dict[str, object] = {}
     expires_at: datetime | None = None
-    rpm_limit: int | None = None
-    tpm_limit: int | None = None
+    limits: Limits = Limits()
+    model_limits: dict[str, Limits] = {}
 
 
 class KeySecretMinted(AuthEvent, frozen=True, kw_only=True, tag="key.secret_minted.v1"):
@@ -92,8 +127,8 @@ class KeyUpdated(AuthEvent, frozen=True, kw_only=True, tag="key.updated.v1"):
     models: tuple[str, ...] = ()
     metadata: dict[str, object] = {}
     expires_at: datetime | None = None
-    rpm_limit: int | None = None
-    tpm_limit: int | None = None
+    limits: Limits = Limits()
+    model_limits: dict[str, Limits] = {}
 
 
 class KeyBlocked(AuthEvent, frozen=True, kw_only=True, tag="key.blocked.v1"):
@@ -115,11 +150,34 @@ class KeyDeleted(AuthEvent, frozen=True, kw_only=True, tag="key.deleted.v1"):
 
 
 class BudgetSet(AuthEvent, frozen=True, kw_only=True, tag="budget.set.v1"):
-    """All accounts of one scope from now on: those absent from the list are closed."""
+    """All accounts of one scope from now on: those absent from the list are closed.
+
+    `terms` are what they follow from. A scope that a budget object is attached to names it and the version it
+    follows; `lent` are the rate limits that come with the object, in force beside those of the scope.
+    """
 
     scope_kind: ScopeKind
     scope_id: str
     budgets: tuple[Budget, ...]
+    terms: BudgetTerms = BudgetTerms()
+    budget_id: str | None = None
+    budget_version: int = 0
+    lent: Limits = Limits()
+
+
+class BudgetDefined(AuthEvent, frozen=True, kw_only=True, tag="budget.defined.v1"):
+    """A budget object, new or changed, whole. The scopes it is attached to follow with `budget.set.v1` each."""
+
+    budget_id: str
+    version: int
+    terms: BudgetTerms = BudgetTerms()
+    limits: Limits = Limits()
+
+
+class BudgetRemoved(AuthEvent, frozen=True, kw_only=True, tag="budget.removed.v1"):
+    """A budget object is no more; nothing is attached to it."""
+
+    budget_id: str
 
 
 # ---- LEDGER: usage -----------------------------------------------------------------------------------
@@ -172,6 +230,33 @@ class UsageRecorded(Event, frozen=True, kw_only=True, tag="usage.recorded.v1", g
     tags: tuple[str, ...] = ()
 
 
+class Change(msgspec.Struct, frozen=True, array_like=True):
+    """One account-window whose spend is set right by `delta_nusd` (negative: less was spent).
+
+    `before_nusd` is the figure of the books that the operator's was compared with, for the record.
+    """
+
+    window: AccountWindow
+    delta_nusd: int
+    before_nusd: int = 0
+
+
+class UsageCorrected(Event, frozen=True, kw_only=True, tag="usage.corrected.v1"):
+    """An operator's correction of spend. Touches the spend of the named account-windows, nothing else.
+
+    Published by the bookkeeper under an instance of its own with dense `n`; rides in the same messages as usage.
+    """
+
+    instance: InstanceId
+    partition: int
+    n: int
+    scope_kind: ScopeKind
+    scope_id: str
+    changes: tuple[Change, ...]
+    actor: str
+    reason: str = ""
+
+
 # ---- LEDGER: grants ----------------------------------------------------------------------------------
 
 
@@ -180,10 +265,14 @@ class GrantRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", o
 
 
 class LedgerEpoch(GrantRecord, frozen=True, kw_only=True, tag="ledger.epoch.v1"):
-    """An enforcer takes office: appended with the fence, its success is what makes it active."""
+    """An enforcer takes office: appended with the fence, its success is what makes it active.
+
+    `lease_ms` is the lease it gives to proxies: a successor with another setting still honours it.
+    """
 
     epoch: int
     holder: InstanceId
+    lease_ms: int
 
 
 class AllotmentReturned(GrantRecord, frozen=True, kw_only=True, tag="allotment.returned.v1"):
@@ -209,11 +298,19 @@ class WindowOpened(GrantRecord, frozen=True, kw_only=True, tag="window.opened.v1
 
 
 class AllotmentClosed(GrantRecord, frozen=True, kw_only=True, tag="allotment.closed.v1"):
-    """All allotments of an instance end once every `n` up to `last_n` is folded (in every fold)."""
+    """All allotments of an instance end.
+
+    `final`: nothing follows after `last_n`; takes effect once every `n` up to it is folded (in every fold).
+    `silent`: the instance was not heard of for so long that no call of it can run. What is out of its allotments
+    stays presumed spent on the `charged` accounts and is released on all others, where what was not `settled`
+    (serial, nano-dollars) at this record and still comes is overdraft. A later `final` replaces it.
+    """
 
     instance: InstanceId
     how: CloseHow
-    last_n: int
+    last_n: int = 0
+    settled: tuple[tuple[int, int], ...] = ()
+    charged: tuple[AccountId, ...] = ()
 
 
 class AllotmentGranted(GrantRecord, frozen=True, kw_only=True, tag="allotment.granted.v1"):
@@ -228,11 +325,25 @@ class AllotmentGranted(GrantRecord, frozen=True, kw_only=True, tag="allotment.gr
 
 
 class ThresholdCrossed(GrantRecord, frozen=True, kw_only=True, tag="threshold.crossed.v1"):
-    """A soft limit was passed or a first call refused: written once, so that fail-over doubles no signal."""
+    """A limit was passed, a first call refused, or an exhausted budget has room again.
+
+    Written once, so that fail-over doubles no signal. `threshold` is `soft`, a percent such as `80%`, `exceeded` or
+    `restored`; `round` counts how often the account-window was restored before.
+    """
 
     window: AccountWindow
     threshold: str
     spent_nusd: int
+    limit_nusd: int | None = None
+    round: int = 0
+
+
+class SignalPublished(GrantRecord, frozen=True, kw_only=True, tag="signal.published.v1"):
+    """The signal of a crossing is out."""
+
+    window: AccountWindow
+    threshold: str
+    round: int = 0
 
 
 GrantEntry = (
@@ -243,6 +354,7 @@ GrantEntry = (
     | AllotmentClosed
     | AllotmentGranted
     | ThresholdCrossed
+    | SignalPublished
 )
 
 
@@ -272,6 +384,7 @@ class BudgetSignal(Event, frozen=True, kw_only=True):
     limit_nusd: int | None
     spent_nusd: int
     alias: str | None = None
+    model: str | None = None
 
 
 class BudgetThresholdReached(BudgetSignal, frozen=True, kw_only=True, tag="budget.threshold_reached.v1"):
@@ -282,12 +395,20 @@ class BudgetThresholdReached(BudgetSignal, frozen=True, kw_only=True, tag="budge
 
 
 class BudgetExceeded(BudgetSignal, frozen=True, kw_only=True, tag="budget.exceeded.v1"):
-    """The first call of a window was refused because the budget does not cover it."""
+    """The first call of a window was refused because the budget does not cover it, or all of it is spent."""
+
+
+class BudgetRestored(BudgetSignal, frozen=True, kw_only=True, tag="budget.restored.v1"):
+    """A budget that was exceeded has room again: by a new window, or by a raised limit or a correction."""
+
+    cause: Literal["new_window", "more_room"]
 
 
 AnyAuthEvent = (
     OrgCreated
+    | OrgUpdated
     | TeamCreated
+    | TeamUpdated
     | KeyIssued
     | KeySecretMinted
     | KeyUpdated
@@ -295,13 +416,16 @@ AnyAuthEvent = (
     | KeyUnblocked
     | KeyDeleted
     | BudgetSet
+    | BudgetDefined
+    | BudgetRemoved
 )
-AnySignal = BudgetThresholdReached | BudgetExceeded
-AnyEvent = AnyAuthEvent | UsageRecorded | AnySignal
+AnySignal = BudgetThresholdReached | BudgetExceeded | BudgetRestored
+AnyUsage = UsageRecorded | UsageCorrected
+AnyEvent = AnyAuthEvent | AnyUsage | AnySignal
 
 _encoder = msgspec.json.Encoder()
 _auth_decoder: msgspec.json.Decoder[AnyAuthEvent] = msgspec.json.Decoder(AnyAuthEvent)
-_usage_decoder: msgspec.json.Decoder[tuple[UsageRecorded, ...]] = msgspec.json.Decoder(tuple[UsageRecorded, ...])
+_usage_decoder: msgspec.json.Decoder[tuple[AnyUsage, ...]] = msgspec.json.Decoder(tuple[AnyUsage, ...])
 _grant_decoder: msgspec.json.Decoder[GrantBatch] = msgspec.json.Decoder(GrantBatch)
 _signal_decoder: msgspec.json.Decoder[AnySignal] = msgspec.json.Decoder(AnySignal)
 

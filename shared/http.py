@@ -24,15 +24,25 @@ class Health:
 
     def __init__(self) -> None:
         self._checks: dict[str, Callable[[], str | None]] = {}
+        self._words: dict[str, Callable[[], str | None]] = {}
 
     def check(self, name: str, probe: Callable[[], str | None]) -> None:
         """Add a check that readiness depends on."""
         self._checks[name] = probe
 
+    def tell(self, name: str, word: Callable[[], str | None]) -> None:
+        """What a check says in place of "ok" while all is well, such as "standby"; None: "ok"."""
+        self._words[name] = word
+
     def report(self) -> tuple[bool, dict[str, str]]:
         """(ready, what each check says)."""
-        said = {name: probe() or "ok" for name, probe in self._checks.items()}
-        return all(word == "ok" for word in said.values()), said
+        problems = {name: probe() for name, probe in self._checks.items()}
+        said = {name: problem or self._well(name) for name, problem in problems.items()}
+        return not any(problems.values()), said
+
+    def _well(self, name: str) -> str:
+        word = self._words.get(name)
+        return (None if word is None else word()) or "ok"
 
 
 def headers_of(request: HttpRequest) -> dict[bytes, bytes]:

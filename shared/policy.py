@@ -18,8 +18,20 @@ RevocationKind = Literal["deleted", "blocked", "leaked"]
 ALL_MODELS = "*"
 
 
-class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """One account: a scope's limit over a window. A changed window is a new account, a changed limit not."""
+class Increase(msgspec.Struct, frozen=True, kw_only=True):
+    """A temporary increase of a limit: in force until `until` (UTC)."""
+
+    amount_nusd: int
+    until: datetime
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One account: a scope's limit over a window. A changed window is a new account, a changed limit not.
+
+    `model` makes it an account for calls of matching public models only (`*` stands for any text). `thresholds` are
+    percents of the limit that warn, `soft_nusd` an amount that warns. `strict`: held money is a proven upper bound,
+    and what a lost instance held counts as spent until its journal is found.
+    """
 
     account: AccountId
     scope_kind: ScopeKind
@@ -27,11 +39,38 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     window: WindowSpec
     limit_nusd: int | None = None
     soft_nusd: int | None = None
+    model: str | None = None
+    thresholds: tuple[int, ...] = ()
+    strict: bool = False
+    increase: Increase | None = None
 
     @property
     def limited(self) -> bool:
         """Whether money must be held before a call; a soft limit alone only warns."""
         return self.limit_nusd is not None
+
+    def limit_at(self, now: datetime) -> int | None:
+        """The limit in force at an instant, with a temporary increase that has not ended."""
+        if self.limit_nusd is None or self.increase is None or now >= self.increase.until:
+            return self.limit_nusd
+        return self.limit_nusd + self.increase.amount_nusd
+
+    def covers(self, model: str) -> bool:
+        """Whether calls of a public model are charged to this account."""
+        return self.model is None or matches(self.model, model)
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Rate limits: requests and tokens in any sixty seconds, and calls in flight. None: no limit."""
+
+    rpm: int | None = None
+    tpm: int | None = None
+    parallel: int | None = None
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is limited."""
+        return self.rpm is not None or self.tpm is not None or self.parallel is not None
 
 
 class SecretRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,12 +83,14 @@ class SecretRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScopeRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What org, team and key records share."""
+    """What org, team and key records share. `model_limits` are limits of the scope per model pattern."""
 
     seq: int
     alias: str | None = None
     models: tuple[str, ...] = ()
     budgets: tuple[Budget, ...] = ()
+    limits: Limits = Limits()
+    model_limits: dict[str, Limits] = {}
     blocked: bool = False
 
 
@@ -87,6 +128,22 @@ class Revocation(msgspec.Struct, frozen=True, kw_only=True):
 def lineage_of(org: OrgRecord, team: TeamRecord | None, key: KeyRecord) -> tuple[Budget, ...]:
     """All accounts a call of this key is charged to, narrowest scope first."""
     return key.budgets + (team.budgets if team is not None else ()) + org.budgets
+
+
+def matches(pattern: str, model: str) -> bool:
+    """Whether a public model name fits a pattern, in which `*` stands for any text."""
+    if "*" not in pattern:
+        return pattern == model
+    head, *middle, tail = pattern.split("*")
+    if len(model) < len(head) + len(tail) or not model.startswith(head) or not model.endswith(tail):
+        return False
+    at, end = len(head), len(model) - len(tail)
+    for part in middle:
+        found = model.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
 
 
 def allows(allowed: tuple[str, ...], model: str) -> bool:

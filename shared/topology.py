@@ -62,19 +62,27 @@ KEYS_BUCKET = "keys"
 REVOKED_BUCKET = "revoked"
 CATALOG_BUCKET = "catalog"
 LEASES_BUCKET = "leases"
+BUDGETS_BUCKET = "budgets"
+SNAPSHOTS_BUCKET = "snapshots"
 
-LEASE_TTL_S = 6
+LEASE_TTL_S = 3
 """How long a lease lives without renewal; it says who answers, it does not protect the money."""
 
 BUCKETS = (
     Bucket(name=KEYS_BUCKET, max_bytes=2 * GIB),
     Bucket(name=REVOKED_BUCKET, max_bytes=256 * MIB),
     Bucket(name=CATALOG_BUCKET, max_bytes=256 * MIB),
+    Bucket(name=BUDGETS_BUCKET, max_bytes=256 * MIB),
+    Bucket(name=SNAPSHOTS_BUCKET, max_bytes=4 * GIB, max_value_size=MIB),
     Bucket(name=LEASES_BUCKET, max_bytes=MIB, ttl_s=LEASE_TTL_S, max_value_size=4096),
 )
 
 BOOKKEEPER_DURABLE = "bookkeeper"
-CONSUMERS = (Consumer(stream=LEDGER, durable=BOOKKEEPER_DURABLE, filter_subject="usage.v1.>"),)
+SUBSCRIBER_DURABLE = "subscriber"
+CONSUMERS = (
+    Consumer(stream=LEDGER, durable=BOOKKEEPER_DURABLE, filter_subject="usage.v1.>"),
+    Consumer(stream=SIGNALS, durable=SUBSCRIBER_DURABLE, filter_subject="signal.>"),
+)
 
 # ---- subjects ----------------------------------------------------------------------------------------
 
@@ -92,8 +100,12 @@ def auth_subject(event_type: str, stream_id: str) -> str:
     return f"auth.{event_type}.{stream_id}"
 
 
-def usage_subject(partition: int, instance: str) -> str:
-    """Where a proxy instance (or the bookkeeper's corrections) publishes usage."""
+CORRECTIONS = "corrections"
+"""The instance under which the bookkeeper publishes corrections, dense in `n` per partition like any other."""
+
+
+def usage_subject(partition: int | str, instance: str) -> str:
+    """Where a proxy instance (or the bookkeeper, as CORRECTIONS) publishes usage."""
     return f"usage.v1.{partition}.{instance}"
 
 
@@ -110,6 +122,15 @@ def grant_fence(partition: int) -> str:
 def allot_subject(partition: int) -> str:
     """Where proxies ask the enforcer of a partition (request and reply, not stored)."""
     return f"allot.v1.{partition}"
+
+
+def recall_subject(partition: int, instance: str) -> str:
+    """Where the enforcer of a partition asks one proxy instance for idle money (not stored)."""
+    return f"recall.v1.{partition}.{instance}"
+
+
+GOSSIP_SUBJECT = "gossip.v1.limits"
+"""Where proxy instances tell each other what they have admitted under rate limits (not stored)."""
 
 
 def signal_subject(kind: str, scope_kind: str, scope_id: str) -> str:
@@ -142,6 +163,16 @@ def price_kv(price_id: str) -> str:
     return f"p.{price_id}"
 
 
+def snapshot_kv(partition: int) -> str:
+    """The key of a partition's newest snapshot's manifest in `snapshots`."""
+    return f"ledger.{partition}"
+
+
+def chunk_kv(snapshot: str, number: int) -> str:
+    """The key of one chunk of a snapshot in `snapshots`."""
+    return f"chunk.{snapshot}.{number}"
+
+
 def lease_kv(partition: int) -> str:
     """The key of the enforcer's lease in `leases`."""
     return f"ledger.{partition}"
@@ -150,12 +181,19 @@ def lease_kv(partition: int) -> str:
 # ---- who may what ------------------------------------------------------------------------------------
 
 
+SERVICES_ACCOUNT = "TUNDISH"
+SUBSCRIBERS_ACCOUNT = "SUBSCRIBERS"
+"""Integrations live in a NATS account of their own, into which signals are imported. There they can neither see nor
+reach anything else, and above all make no consumers: who may make a consumer can write to any subject."""
+
+
 class Permissions(msgspec.Struct, frozen=True, kw_only=True):
     """What one NATS user may publish and subscribe to; `respond` allows answers to requests."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
     respond: bool = False
+    account: str = SERVICES_ACCOUNT
 
 
 def inbox_prefix(user: str) -> str:
@@ -213,26 +251,33 @@ PERMISSIONS: dict[str, Permissions] = {
     ),
     "proxy": _user(
         "proxy",
-        ("usage.v1.>", "allot.v1.*"),
+        ("usage.v1.>", "allot.v1.*", GOSSIP_SUBJECT),
         (f"$JS.API.STREAM.INFO.{LEDGER}",),
+        _watches(BUDGETS_BUCKET),
         _watches(KEYS_BUCKET),
         _watches(REVOKED_BUCKET),
         _watches(CATALOG_BUCKET),
         _writes(CATALOG_BUCKET, "p.*"),
+        subscribe=("recall.v1.>", GOSSIP_SUBJECT),
     ),
     "enforcer": _user(
         "enforcer",
-        ("grant.v1.>", "signal.budget.>"),
+        ("grant.v1.>", "signal.budget.>", "recall.v1.>"),
         _reads(AUTH),
         _reads(LEDGER),
         _watches(LEASES_BUCKET),
         _writes(LEASES_BUCKET),
+        _watches(BUDGETS_BUCKET),
+        _writes(BUDGETS_BUCKET),
+        _watches(SNAPSHOTS_BUCKET),
+        _writes(SNAPSHOTS_BUCKET),
         (f"$JS.API.STREAM.INFO.{SIGNALS}",),
         subscribe=("allot.v1.*",),
         respond=True,
     ),
     "bookkeeper": _user(
         "bookkeeper",
+        (usage_subject("*", CORRECTIONS),),
         _reads(AUTH),
         _reads(LEDGER),
         _pulls(LEDGER, BOOKKEEPER_DURABLE),
@@ -246,4 +291,15 @@ PERMISSIONS: dict[str, Permissions] = {
         _watches(KEYS_BUCKET),
         _watches(REVOKED_BUCKET),
     ),
+    "subscriber": Permissions(
+        publish=(
+            f"$JS.ACK.{SIGNALS}.{SUBSCRIBER_DURABLE}.>",
+            f"$JS.API.CONSUMER.MSG.NEXT.{SIGNALS}.{SUBSCRIBER_DURABLE}",
+        ),
+        subscribe=(f"{inbox_prefix('subscriber')}.>", "signal.>"),
+        account=SUBSCRIBERS_ACCOUNT,
+    ),
 }
+
+SUBSCRIBER_IMPORTS = ("signal.>",)
+"""What the account of the integrations hears live."""

@@ -1,20 +1,31 @@
 """Budget windows as data: which half-open interval an instant belongs to, by pure arithmetic.
 
-`30d` rolls in steps of thirty days from the anchor (the budget's creation); `1mo` and `1y` are calendar
-months and years in a named time zone; no duration means one window without end. Nothing is ever "reset":
-a new window is a new index.
+`s m h` are exact spans from the anchor (the budget's creation). `d w` roll from the anchor in steps of local calendar
+days, `mo y` are calendar months and years, both in a named time zone. No duration means one window without end.
+Nothing is ever "reset": a new window is a new index.
+
+One rule covers every change of the clocks: a window begins at the first instant at which the zone's clock shows the
+wanted local time, or later. A time that the clocks show twice is taken the first time, one that they leave out when
+they have passed it. A window ends where the next one begins, so there is no gap and no overlap.
 """
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
 _GRAMMAR = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d|w|mo|y)")
-_FIXED_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_WORDS = {"hourly": "1h", "daily": "24h", "weekly": "7d", "monthly": "1mo", "yearly": "1y"}
-SPAN_S_MAX = 100 * 366 * 86_400
+_EXACT_S = {"s": 1, "m": 60, "h": 3_600}
+_DAYS = {"d": 1, "w": 7}
+_MONTHS = {"mo": 1, "y": 12}
+_WORDS = {"hourly": "1h", "daily": "1d", "weekly": "7d", "monthly": "1mo", "yearly": "1y"}
+DAY_S = 86_400
+SPAN_S_MAX = 100 * 366 * DAY_S
+ZONE_UTC = "UTC"
+CACHE_MAX = 4_096
+"""Specs whose last window is remembered, and windows, durations and zones that are."""
 
 
 class WindowError(ValueError):
@@ -26,7 +37,7 @@ class WindowSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     anchor: datetime
     duration: str = ""
-    zone: str = "UTC"
+    zone: str = ZONE_UTC
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +48,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     end: datetime | None
 
 
+@lru_cache(maxsize=CACHE_MAX)
 def parse_duration(text: str) -> tuple[int, str]:
     """(count, unit) of a duration such as `30d` or `1mo`; raises WindowError with what is accepted."""
     match = _GRAMMAR.fullmatch(_WORDS.get(text, text))
@@ -45,8 +57,7 @@ def parse_duration(text: str) -> tuple[int, str]:
             f"{text!r} is not a duration: use a number and s, m, h, d, w, mo or y, such as '30d' or '1mo'"
         )
     count, unit = int(match[1]), match[2]
-    seconds = count * (_FIXED_S.get(unit) or (31 * 86_400 if unit == "mo" else 366 * 86_400))
-    if seconds > SPAN_S_MAX:
+    if count * _longest_s(unit) > SPAN_S_MAX:
         raise WindowError(f"{text!r} is longer than a hundred years")
     return count, unit
 
@@ -54,7 +65,12 @@ def parse_duration(text: str) -> tuple[int, str]:
 def duration_seconds(text: str) -> int:
     """Seconds of a duration for a key's expiry (not for windows); months count 30 days, years 365."""
     count, unit = parse_duration(text)
-    return count * (_FIXED_S.get(unit) or (30 * 86_400 if unit == "mo" else 365 * 86_400))
+    return count * {"mo": 30 * DAY_S, "y": 365 * DAY_S}.get(unit, _longest_s(unit))
+
+
+def follows_zone(duration: str) -> bool:
+    """Whether windows of this duration depend on a time zone: days, weeks, months and years do."""
+    return bool(duration) and parse_duration(duration)[1] not in _EXACT_S
 
 
 def check_zone(name: str) -> str:
@@ -66,40 +82,102 @@ def check_zone(name: str) -> str:
     return name
 
 
+_recent: dict[WindowSpec, Window] = {}
+
+
 def window_at(spec: WindowSpec, at: datetime) -> Window:
-    """The window that `at` belongs to. Index 0 holds the anchor; instants before it count as index 0."""
-    if not spec.duration:
-        return window_of_index(spec, 0)
-    count, unit = parse_duration(spec.duration)
-    if unit in _FIXED_S:
-        span = timedelta(seconds=count * _FIXED_S[unit])
-        return window_of_index(spec, max(0, (at - spec.anchor) // span))
-    zone = ZoneInfo(spec.zone)
-    months = _month_number(at.astimezone(zone), "mo") - _month_number(spec.anchor.astimezone(zone), unit)
-    return window_of_index(spec, max(0, months // _months(count, unit)))
+    """The window that `at` belongs to. Index 0 holds the anchor; instants before it count as index 0.
+
+    Asked again within the same window (nearly always) it is answered from memory.
+    """
+    known = _recent.get(spec)
+    if known is not None and known.start <= at and (known.end is None or at < known.end):
+        return known
+    found = window_of_index(spec, _index_at(spec, at))
+    if len(_recent) >= CACHE_MAX:
+        _recent.clear()
+    _recent[spec] = found
+    return found
 
 
+@lru_cache(maxsize=CACHE_MAX)
 def window_of_index(spec: WindowSpec, index: int) -> Window:
-    """The window with a known index: for showing start and end of one that the ledger named."""
+    """The window with a known index: for showing start and end of one that the ledger named.
+
+    It is empty (`start == end`) only where a zone left out the whole of it: Samoa had no 30 December 2011.
+    """
     if not spec.duration:
         return Window(index=0, start=spec.anchor, end=None)
+    return Window(index=index, start=_edge(spec, index), end=_edge(spec, index + 1))
+
+
+def _longest_s(unit: str) -> int:
+    return _EXACT_S.get(unit) or DAY_S * {"d": 1, "w": 7, "mo": 31, "y": 366}[unit]
+
+
+def _exact_span(spec: WindowSpec, count: int, unit: str) -> timedelta | None:
+    """The length of every window, None where it depends on the calendar; UTC's days are all alike."""
+    if unit in _EXACT_S:
+        return timedelta(seconds=count * _EXACT_S[unit])
+    if unit in _DAYS and spec.zone == ZONE_UTC:
+        return timedelta(days=count * _DAYS[unit])
+    return None
+
+
+def _index_at(spec: WindowSpec, at: datetime) -> int:
+    """The greatest index whose window has begun; 0 before the anchor."""
+    if not spec.duration:
+        return 0
     count, unit = parse_duration(spec.duration)
-    if unit in _FIXED_S:
-        span = timedelta(seconds=count * _FIXED_S[unit])
-        return Window(index=index, start=spec.anchor + index * span, end=spec.anchor + (index + 1) * span)
+    span = _exact_span(spec, count, unit)
+    if span is not None:
+        return max(0, (at - spec.anchor) // span)
     zone = ZoneInfo(spec.zone)
-    first = _month_number(spec.anchor.astimezone(zone), unit) + index * _months(count, unit)
-    return Window(index=index, start=_month_start(first, zone), end=_month_start(first + _months(count, unit), zone))
+    here, there = at.astimezone(zone), spec.anchor.astimezone(zone)
+    if unit in _DAYS:
+        index = (here.date() - there.date()).days // (count * _DAYS[unit])
+    else:
+        index = (_month_number(here, "mo") - _month_number(there, unit)) // (count * _MONTHS[unit])
+    # By the local date alone this may be one too high before the hour of the anchor, and by the rule of the first
+    # instant a little off where clocks jump over a date.
+    while index > 0 and at < _edge(spec, index):
+        index -= 1
+    while at >= _edge(spec, index + 1):
+        index += 1
+    return max(0, index)
 
 
-def _months(count: int, unit: str) -> int:
-    return count if unit == "mo" else 12 * count
+@lru_cache(maxsize=CACHE_MAX)
+def _edge(spec: WindowSpec, index: int) -> datetime:
+    """When the window of an index begins, in UTC."""
+    count, unit = parse_duration(spec.duration)
+    span = _exact_span(spec, count, unit)
+    if span is not None:
+        return spec.anchor + index * span
+    zone = ZoneInfo(spec.zone)
+    there = spec.anchor.astimezone(zone)
+    if unit in _DAYS:
+        days = timedelta(days=index * count * _DAYS[unit])
+        return _first_instant(there.replace(tzinfo=None, fold=0) + days, zone)
+    year, month = divmod(_month_number(there, unit) + index * count * _MONTHS[unit], 12)
+    return _first_instant(datetime(year, month + 1, 1), zone)  # noqa: DTZ001 - a local time; its zone is beside it
 
 
 def _month_number(local: datetime, unit: str) -> int:
     return local.year * 12 + (local.month - 1 if unit == "mo" else 0)
 
 
-def _month_start(number: int, zone: ZoneInfo) -> datetime:
-    year, month = divmod(number, 12)
-    return datetime(year, month + 1, 1, tzinfo=zone).astimezone(UTC)
+def _first_instant(local: datetime, zone: ZoneInfo) -> datetime:
+    """The first instant, in UTC, at which a zone's clock shows `local` (without zone) or later."""
+    found = local.replace(tzinfo=zone).astimezone(UTC)  # fold 0: the first of two
+    if found.astimezone(zone).replace(tzinfo=None, fold=0) == local:
+        return found
+    # Left out: read with the offset of before, the time lies after the jump, read with that of after, before it.
+    early, late = local.replace(tzinfo=zone, fold=1).astimezone(UTC).replace(microsecond=0), found
+    while late - early > timedelta(seconds=1):
+        middle = early + timedelta(seconds=(late - early) // timedelta(seconds=2))
+        if middle.astimezone(zone).replace(tzinfo=None, fold=0) >= local:
+            late = middle
+        else:
+            early = middle
+    return late.replace(microsecond=0)

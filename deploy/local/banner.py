@@ -26,6 +26,11 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     nats_embedded: bool
 
 
+def signals_path(home: Path) -> Path:
+    """Where the URL for listeners to signals is kept."""
+    return home / "signals.url"
+
+
 def front_url(host: str, port: int) -> str:
     """The front door's URL for a caller on this machine."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
@@ -43,6 +48,9 @@ def banner(ready: Ready) -> str:
         ("data", f"{shown_path(ready.home)}{_about_servers(ready)}"),
         ("stop", "Ctrl-C here, or `make down`"),
     ]
+    if ready.nats_embedded:
+        path = shlex.quote(shown_path(signals_path(ready.home)))
+        facts.insert(-1, ("signals", f'.venv/bin/python examples/budget_signals.py "$(cat {path})"'))
     lines = [f"Tundish is ready: {ready.url} ({ready.seconds:.1f} s)", ""]
     lines += [f"  {name:<11} {text}" for name, text in facts]
     return "\n" + "\n".join(lines) + "\n\n" + calls(ready) + "\n"

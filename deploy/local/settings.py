@@ -10,6 +10,9 @@ from deploy.local.errors import UpError
 
 DEFAULT_CONFIG = Path(__file__).with_name("config.yaml")
 WORKERS_MAX = 64
+PROXIES_MAX = 16
+ENFORCERS = 2
+ENFORCERS_MAX = 8
 PORT_MAX = 65_535
 DEFAULT_PORT = 4_000
 DRAIN_S = 30
@@ -20,7 +23,8 @@ NATS_SYNC = re.compile(r"always|[1-9][0-9]{0,5}(ms|s|m)")
 class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of one start. Paths are absolute; a URL that is None means "start an embedded server".
 
-    `drain_s` is how long a proxy lets calls in flight end when it stops (it reads the setting itself).
+    Proxy number i (from 0) has the front door `port` + i, which its `workers` share. `drain_s` is how long a proxy
+    lets calls in flight end when it stops (it reads the setting itself).
     """
 
     home: Path
@@ -28,6 +32,8 @@ class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     workers: int
+    proxies: int
+    enforcers: int
     postgres_url: str | None
     nats_url: str | None
     nats_sync: str
@@ -37,6 +43,11 @@ class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
     peppers: str | None
     simulator_url: str | None
     debug: bool
+
+    @property
+    def ports(self) -> range:
+        """The front doors, the first proxy's first."""
+        return range(self.port, self.port + self.proxies)
 
 
 def load_settings(environ: Mapping[str, str], directory: Path) -> LocalSettings:
@@ -62,12 +73,14 @@ def load_settings(environ: Mapping[str, str], directory: Path) -> LocalSettings:
     config = (directory / (text("TUNDISH_CONFIG") or DEFAULT_CONFIG)).absolute()
     if not config.is_file():
         raise UpError(f"TUNDISH_CONFIG is {config}, and there is no such file. Correct the path or unset it.")
-    return LocalSettings(
+    settings = LocalSettings(
         home=(directory / (text("TUNDISH_HOME") or ".tundish")).absolute(),
         config=config,
         host=text("TUNDISH_HOST") or "127.0.0.1",
         port=number("TUNDISH_PORT", DEFAULT_PORT, 1, PORT_MAX),
         workers=number("TUNDISH_WORKERS", 1, 1, WORKERS_MAX),
+        proxies=number("TUNDISH_PROXIES", 1, 1, PROXIES_MAX),
+        enforcers=number("TUNDISH_ENFORCERS", ENFORCERS, 1, ENFORCERS_MAX),
         postgres_url=text("TUNDISH_POSTGRES_URL"),
         nats_url=text("TUNDISH_NATS_URL"),
         nats_sync=sync,
@@ -78,3 +91,6 @@ def load_settings(environ: Mapping[str, str], directory: Path) -> LocalSettings:
         simulator_url=text("TUNDISH_SIMULATOR_URL"),
         debug=(text("TUNDISH_LOG_LEVEL") or "").lower() == "debug",
     )
+    if settings.ports[-1] > PORT_MAX:
+        raise UpError(f"TUNDISH_PORT is {settings.port}: there are no {settings.proxies} ports from there on.")
+    return settings

@@ -18,7 +18,7 @@ SCHEDULER = "scheduler"
 PROXY = "proxy"
 SIMULATOR = "simulator"
 SERVICES = (AUTH, BOOKKEEPER, ENFORCER, SCHEDULER)
-"""The services of which one process runs; besides them there are one or more proxies."""
+"""The services besides the proxies. Of the enforcer more than one process may run: one decides, the others follow."""
 
 NATS_USERS = {
     AUTH: "auth",
@@ -89,9 +89,23 @@ def master_key_path(home: Path) -> Path:
     return home / "master.key"
 
 
-def proxy_names(workers: int) -> list[str]:
-    """The proxies' process names: proxy-1, proxy-2, …"""
-    return [f"{PROXY}-{number}" for number in range(1, workers + 1)]
+def service_names(settings: LocalSettings) -> list[str]:
+    """The process names of all services but the proxies, in the order of starting."""
+    counts = {ENFORCER: settings.enforcers}
+    return [_numbered(name, number) for name in SERVICES for number in range(1, counts.get(name, 1) + 1)]
+
+
+def proxy_names(settings: LocalSettings) -> dict[str, int]:
+    """The proxies' process names with their front doors: proxy, proxy-2, …; further workers of one end in w2, w3, …"""
+    return {
+        _numbered(PROXY, number) + (f"-w{worker}" if worker > 1 else ""): port
+        for number, port in enumerate(settings.ports, 1)
+        for worker in range(1, settings.workers + 1)
+    }
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}-{number}"
 
 
 def service_specs(
@@ -99,19 +113,20 @@ def service_specs(
 ) -> list[Spec]:
     """The services, in the order of starting."""
 
-    def spec(name: str, service: str, *, rank: int | None = None, grace_s: float = SERVICE_GRACE_S) -> Spec:
+    def spec(name: str, service: str) -> Spec:
         env = service_env(service, settings, wiring, secrets, inherited)
         env["TUNDISH_INTERNAL_PORT"] = str(wiring.ports[name])
-        if service == PROXY:
-            env |= _front_door(settings, wiring, models)
         argv = (sys.executable, "-m", "services", "serve", service)
-        base = Spec(name=name, argv=argv, env=env, grace_s=grace_s, quiet=SERVICE_QUIET)
-        return base if rank is None else msgspec.structs.replace(base, stop_rank=rank)
+        return Spec(name=name, argv=argv, env=env, grace_s=SERVICE_GRACE_S, quiet=SERVICE_QUIET)
 
-    proxies = proxy_names(settings.workers)
+    def proxy_spec(name: str, port: int) -> Spec:
+        base = spec(name, PROXY)
+        env = {**base.env, **_front_door(settings, port, wiring, models)}
+        return msgspec.structs.replace(base, env=env, stop_rank=RANK_PROXY, grace_s=settings.drain_s + SERVICE_GRACE_S)
+
     return [
-        *(spec(name, name) for name in SERVICES),
-        *(spec(name, PROXY, rank=RANK_PROXY, grace_s=settings.drain_s + SERVICE_GRACE_S) for name in proxies),
+        *(spec(name, ENFORCER if name.startswith(ENFORCER) else name) for name in service_names(settings)),
+        *(proxy_spec(name, port) for name, port in proxy_names(settings).items()),
     ]
 
 
@@ -166,9 +181,9 @@ def service_env(
     return env
 
 
-def _front_door(settings: LocalSettings, wiring: Wiring, models: Models) -> dict[str, str]:
+def _front_door(settings: LocalSettings, port: int, wiring: Wiring, models: Models) -> dict[str, str]:
     """What only proxies are told. Simulated models get the simulator's key, never a real one."""
-    env = {"TUNDISH_HOST": settings.host, "TUNDISH_PORT": str(settings.port)}
+    env = {"TUNDISH_HOST": settings.host, "TUNDISH_PORT": str(port)}
     if wiring.simulator_url is not None:
         env[SIMULATOR_VARIABLE] = wiring.simulator_url
         if settings.simulator_url is None:

@@ -6,21 +6,22 @@ import httpx
 import msgspec
 
 from deploy.local import nats, postgres
-from deploy.local.banner import shown_path
+from deploy.local.banner import shown_path, signals_path
 from deploy.local.children import RANK_NATS, Child, Spec
 from deploy.local.errors import UpError
 from deploy.local.models import Models
 from deploy.local.postgres_place import Place, find_place
 from deploy.local.printer import Printer
+from deploy.local.secrets import write_private
 from deploy.local.settings import LocalSettings
 from deploy.local.stack import (
     NATS_USERS,
-    SERVICES,
     SIMULATOR,
     Secrets,
     Wiring,
     migrate_spec,
     proxy_names,
+    service_names,
     service_specs,
     simulator_spec,
 )
@@ -36,7 +37,7 @@ SERVER_ENV = {"PATH": "/usr/bin:/bin", "TZ": "UTC"}
 
 def port_names(settings: LocalSettings, models: Models) -> list[str]:
     """The processes that need an internal port."""
-    names = [*SERVICES, *proxy_names(settings.workers)]
+    names = [*service_names(settings), *proxy_names(settings)]
     if settings.postgres_url is None:
         names.append("postgres")
     if settings.nats_url is None:
@@ -52,13 +53,16 @@ def starts_simulator(settings: LocalSettings, models: Models) -> bool:
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What one start is to be: `ports` by process name, `url` of the front door, `inherited` environment."""
+    """What one start is to be: internal `ports` by process name, `inherited` environment.
+
+    `urls` are those of the front doors, the first proxy's first.
+    """
 
     settings: LocalSettings
     secrets: Secrets
     models: Models
     ports: Mapping[str, int]
-    url: str
+    urls: tuple[str, ...]
     inherited: Mapping[str, str]
 
 
@@ -97,10 +101,13 @@ class Startup:
 
     def _start_nats(self) -> Child:
         settings = self._settings
+        passwords = nats.user_passwords(settings.home)
+        signals = nats.user_url(nats.SUBSCRIBER, passwords[nats.SUBSCRIBER], self._ports["nats"])
+        write_private(signals_path(settings.home), signals + "\n")
         config = nats.write_config(
             settings.home,
             port=self._ports["nats"],
-            passwords=nats.user_passwords(settings.home),
+            passwords=passwords,
             sync=settings.nats_sync,
             monitor_port=settings.nats_monitor_port,
         )
@@ -168,5 +175,6 @@ class Startup:
                 url = f"http://127.0.0.1:{wiring.ports[name]}/health/readiness"
                 await wait_ready(name, http_probe(client, url), SERVICE_LIMIT_S, child)
                 self._printer.say(f"{name} is ready")
-            door = http_probe(client, f"{plan.url}/health/readiness")
-            await wait_ready("the front door", door, SERVICE_LIMIT_S, children[-1])
+            for url in plan.urls:
+                door = http_probe(client, f"{url}/health/readiness")
+                await wait_ready("the front door", door, SERVICE_LIMIT_S, children[-1])

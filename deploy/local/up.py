@@ -61,23 +61,23 @@ async def _supervise(settings: LocalSettings, printer: Printer, began: float) ->
     """Clear up what a dead supervisor left, claim the ports, run until told to stop."""
     record = read_record(settings.home)
     stop_leftovers(record, printer.say)
-    url = front_url(settings.host, settings.port)
     with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(reserve(settings.host, settings.port))
-        except OSError:
-            raise UpError(front_door_taken(settings.host, settings.port)) from None
+        for port in settings.ports:
+            try:
+                held.enter_context(reserve(settings.host, port))
+            except OSError:
+                raise UpError(front_door_taken(settings.host, port)) from None
         models = read_models(settings.config)
         plan = Plan(
             settings=settings,
             secrets=load_secrets(settings),
             models=models,
             ports=pick_ports(port_names(settings, models), record.ports, held),
-            url=url,
+            urls=tuple(front_url(settings.host, port) for port in settings.ports),
             inherited=dict(os.environ),
         )
         run_file = RunFile(run_path(settings.home), record)
-        run_file.open(url, plan.ports)
+        run_file.open(plan.urls[0], plan.ports)
         failure = await _run(plan, printer, run_file, began)
     if failure is not None:
         raise failure
@@ -107,7 +107,7 @@ async def _run(plan: Plan, printer: Printer, run_file: RunFile, began: float) ->
 
 def _facts(plan: Plan, place: Place | None, seconds: float) -> Ready:
     return Ready(
-        url=plan.url,
+        url=plan.urls[0],
         seconds=seconds,
         home=plan.settings.home,
         config=plan.settings.config,

@@ -1,32 +1,70 @@
 """Answers, with LiteLLM's names. `token_id` and `token` are the key's id, which stays the same for its life."""
 
 from datetime import datetime
-from typing import TypeVar
 
 import msgspec
-
-from services.auth.domain.budget import is_calendar
-from services.auth.domain.fields import PENDING
-from services.auth.domain.key import KeyState
-from services.auth.domain.org import OrgState
-from services.auth.domain.team import TeamState
-from shared.money import usd_from_nusd
-from shared.policy import Budget
-from shared.windows import window_at
+from msgspec import UNSET, UnsetType
 
 
-class BudgetRow(msgspec.Struct, kw_only=True):
-    """What every scope says of its budget; money in dollars."""
+class WindowRow(msgspec.Struct, kw_only=True):
+    """An entry of `budget_limits`; `spend` is that of the current window, null when not known, absent in lists."""
 
+    budget_duration: str | None
+    max_budget: float | None
+    soft_budget: float | None = None
+    budget_timezone: str | None = None
+    reset_at: datetime | UnsetType | None = UNSET
+    spend: float | UnsetType | None = UNSET
+
+
+class ModelBudgetRow(msgspec.Struct, kw_only=True):
+    """A value of `model_max_budget`."""
+
+    budget_limit: float | None
+    time_period: str | None
+    soft_budget: float | None = None
+    budget_timezone: str | None = None
+    reset_at: datetime | UnsetType | None = UNSET
+    spend: float | UnsetType | None = UNSET
+
+
+class TermsRow(msgspec.Struct, kw_only=True):
+    """What a budget says, of a scope or of a budget object; money in dollars."""
+
+    budget_id: str | None = None
     max_budget: float | None = None
     soft_budget: float | None = None
     budget_duration: str | None = None
     budget_timezone: str | None = None
+    budget_limits: list[WindowRow] = []
+    model_max_budget: dict[str, ModelBudgetRow] = {}
+    budget_thresholds: list[int] = []
+    budget_mode: str | None = None
+    tpm_limit: int | None = None
+    rpm_limit: int | None = None
+    max_parallel_requests: int | None = None
+
+
+class BudgetTable(TermsRow, kw_only=True):
+    """`litellm_budget_table`: where LiteLLM's clients look for the attached budget."""
+
     budget_reset_at: datetime | None = None
 
 
-class KeyRow(BudgetRow, kw_only=True):
-    """A key. `pending` names the fields that are stored and not enforced."""
+class ScopeRow(TermsRow, kw_only=True):
+    """What every scope says of its money and its limits. The rate limits are its own; those of an attached budget
+    object are in `litellm_budget_table`, and of two the lower one is in force."""
+
+    budget_reset_at: datetime | None = None
+    temp_budget_increase: float | None = None
+    temp_budget_expiry: datetime | None = None
+    model_rpm_limit: dict[str, int] = {}
+    model_tpm_limit: dict[str, int] = {}
+    litellm_budget_table: BudgetTable | None = None
+
+
+class KeyRow(ScopeRow, kw_only=True):
+    """A key."""
 
     token_id: str
     token: str
@@ -39,14 +77,11 @@ class KeyRow(BudgetRow, kw_only=True):
     team_id: str | None
     organization_id: str
     metadata: dict[str, object]
-    tpm_limit: int | None
-    rpm_limit: int | None
     created_at: datetime
     created_by: str
     updated_at: datetime
     updated_by: str
     user_id: None = None
-    pending: list[str] = []
 
 
 class KeyInfo(KeyRow, kw_only=True):
@@ -109,29 +144,32 @@ class DeletedKeys(msgspec.Struct, kw_only=True):
     warnings: list[str] = []
 
 
-class TeamRow(BudgetRow, kw_only=True):
-    """A team."""
+class TeamRow(ScopeRow, kw_only=True):
+    """A team. New keys that name no budget get `default_key_budget_id`."""
 
     team_id: str
     team_alias: str | None
     organization_id: str
     models: tuple[str, ...]
     metadata: dict[str, object]
-    tpm_limit: int | None
-    rpm_limit: int | None
     created_at: datetime
     created_by: str
     updated_at: datetime
     updated_by: str
+    default_key_budget_id: str | None = None
     blocked: bool = False
-    pending: list[str] = []
 
 
 class TeamAnswer(TeamRow, kw_only=True):
+    """A team after a change."""
+
+    warnings: list[str] = []
+
+
+class NewTeam(TeamAnswer, kw_only=True):
     """A new team."""
 
     spend: float = 0.0
-    warnings: list[str] = []
 
 
 class TeamInfo(TeamRow, kw_only=True):
@@ -151,8 +189,8 @@ class TeamInfoAnswer(msgspec.Struct, kw_only=True):
     warnings: list[str] = []
 
 
-class OrgRow(BudgetRow, kw_only=True):
-    """An organization; `litellm_budget_table` repeats its budget where LiteLLM's clients look for it."""
+class OrgRow(ScopeRow, kw_only=True):
+    """An organization; its `litellm_budget_table` is there for a budget of its own, too."""
 
     organization_id: str
     organization_alias: str | None
@@ -162,14 +200,18 @@ class OrgRow(BudgetRow, kw_only=True):
     created_by: str
     updated_at: datetime
     updated_by: str
-    litellm_budget_table: BudgetRow | None = None
 
 
 class OrgAnswer(OrgRow, kw_only=True):
+    """An organization after a change."""
+
+    warnings: list[str] = []
+
+
+class NewOrg(OrgAnswer, kw_only=True):
     """A new organization."""
 
     spend: float = 0.0
-    warnings: list[str] = []
 
 
 class OrgInfo(OrgRow, kw_only=True):
@@ -181,102 +223,72 @@ class OrgInfo(OrgRow, kw_only=True):
     warnings: list[str] = []
 
 
-R = TypeVar("R", bound=msgspec.Struct)
+class AttachedRow(msgspec.Struct, kw_only=True):
+    """How many scopes have a budget object; `behind` of them have not taken over its last change yet."""
+
+    keys: int
+    teams: int
+    organizations: int
+    default_of_teams: int
+    behind: int
 
 
-def extended(row: msgspec.Struct, kind: type[R], **more: object) -> R:
-    """A row with further fields, as the kind that has them."""
-    return kind(**msgspec.structs.asdict(row), **more)
+class BudgetObject(TermsRow, kw_only=True):
+    """A budget object. `version` counts its changes; `attached` are the scopes that have it."""
+
+    version: int
+    created_at: datetime
+    created_by: str
+    updated_at: datetime
+    updated_by: str
+    budget_reset_at: None = None
+    attached: AttachedRow
+    warnings: list[str] = []
 
 
-def key_row(state: KeyState, now: datetime) -> KeyRow:
-    """A key as it is at an instant."""
-    row = KeyRow(
-        token_id=state.key_id,
-        token=state.key_id,
-        key_name=state.secrets[-1].hint if state.secrets else None,
-        key_alias=state.alias,
-        status=status_of(state, now),
-        blocked=state.blocked,
-        expires=state.expires_at,
-        models=state.models,
-        team_id=state.team_id,
-        organization_id=state.org_id,
-        metadata=state.metadata,
-        tpm_limit=state.tpm_limit,
-        rpm_limit=state.rpm_limit,
-        created_at=state.created_at,
-        created_by=state.created_by,
-        updated_at=state.updated_at,
-        updated_by=state.updated_by,
-        pending=pending_of(state),
-    )
-    return _with_budget(row, state.budget, now)
+class RemovedBudget(msgspec.Struct, kw_only=True):
+    """`POST /budget/delete`."""
+
+    budget_id: str
+    deleted: bool = True
 
 
-def team_row(state: TeamState, now: datetime) -> TeamRow:
-    """A team as it is at an instant."""
-    row = TeamRow(
-        team_id=state.team_id,
-        team_alias=state.alias,
-        organization_id=state.org_id,
-        models=state.models,
-        metadata=state.metadata,
-        tpm_limit=state.tpm_limit,
-        rpm_limit=state.rpm_limit,
-        created_at=state.created_at,
-        created_by=state.created_by,
-        updated_at=state.updated_at,
-        updated_by=state.updated_by,
-        pending=pending_of(state),
-    )
-    return _with_budget(row, state.budget, now)
+class Setting(msgspec.Struct, kw_only=True):
+    """`GET /budget/settings`: one field of a budget object and its value."""
+
+    field_name: str
+    field_type: str
+    field_description: str
+    field_value: object
+    stored_in_db: bool = True
+    field_default_value: None = None
 
 
-def org_row(state: OrgState, now: datetime) -> OrgRow:
-    """An organization as it is at an instant."""
-    budget = None if state.budget is None else _with_budget(BudgetRow(), state.budget, now)
-    row = OrgRow(
-        organization_id=state.org_id,
-        organization_alias=state.alias,
-        models=state.models,
-        metadata=state.metadata,
-        created_at=state.created_at,
-        created_by=state.created_by,
-        updated_at=state.updated_at,
-        updated_by=state.updated_by,
-        litellm_budget_table=budget,
-    )
-    return _with_budget(row, state.budget, now)
+class CorrectionRow(msgspec.Struct, kw_only=True):
+    """What became of one account's current window, in dollars."""
+
+    account: str
+    model: str | None
+    budget_duration: str | None
+    budget_timezone: str | None
+    max_budget: float | None
+    window_start: datetime
+    reset_at: datetime | None
+    before: float
+    after: float
 
 
-def status_of(state: KeyState, now: datetime) -> str:
-    """`active`, `expired`, `revoked` (blocked) or `deleted`."""
-    if state.deleted_at is not None:
-        return "deleted"
-    if state.blocked:
-        return "revoked"
-    return "expired" if state.expires_at is not None and state.expires_at <= now else "active"
+class ResetAnswer(msgspec.Struct, kw_only=True):
+    """A scope whose spend was reset. `spend`, `previous_spend`: of `max_budget`, or the first account."""
 
-
-def pending_of(state: KeyState | TeamState) -> list[str]:
-    """The fields that are stored and not enforced."""
-    stored = {"tpm_limit": state.tpm_limit, "rpm_limit": state.rpm_limit}
-    return [name for name in PENDING if stored[name] is not None]
-
-
-B = TypeVar("B", bound=BudgetRow)
-
-
-def _with_budget(row: B, budget: Budget | None, now: datetime) -> B:
-    if budget is None:
-        return row
-    window = budget.window
-    return msgspec.structs.replace(
-        row,
-        max_budget=None if budget.limit_nusd is None else usd_from_nusd(budget.limit_nusd),
-        soft_budget=None if budget.soft_nusd is None else usd_from_nusd(budget.soft_nusd),
-        budget_duration=window.duration or None,
-        budget_timezone=window.zone if is_calendar(window.duration) else None,
-        budget_reset_at=window_at(window, now).end,
-    )
+    scope: str
+    scope_id: str
+    spend: float | None
+    previous_spend: float | None
+    max_budget: float | None
+    budget_reset_at: datetime | None
+    corrections: list[CorrectionRow]
+    key_hash: str | None = None
+    team_id: str | None = None
+    organization_id: str | None = None
+    warnings: list[str] = []

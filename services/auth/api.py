@@ -2,24 +2,33 @@
 
 from typing import TypeVar
 
-from litestar import get, post
+from litestar import get, patch, post
+from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
 from services.auth import schemas
 from services.auth.answers import (
+    BudgetObject,
     DeletedKeys,
     KeyAnswer,
     KeyInfoAnswer,
     KeyList,
     MintedKey,
+    NewOrg,
+    NewTeam,
     OrgAnswer,
     OrgInfo,
     OrgRow,
+    RemovedBudget,
+    ResetAnswer,
     RevokedKey,
+    Setting,
     TeamAnswer,
     TeamInfoAnswer,
     TeamRow,
 )
+from services.auth.budgets import Budgets
+from services.auth.corrections import Corrections
 from services.auth.domain import fields, values
 from services.auth.domain.fields import Fields
 from services.auth.door import Door
@@ -57,7 +66,8 @@ def key_routes(door: Door, keys: Keys, killing: Killing) -> list[ControllerRoute
     @get("/key/info")
     async def info(request: HttpRequest) -> KeyInfoAnswer:
         caller = door.caller(request)
-        return await keys.info(_query(request, "key").get("key"), caller)
+        query = _query(request, "key", "key_alias")
+        return await keys.info(query.get("key"), query.get("key_alias"), caller)
 
     @get("/key/list")
     async def listed(request: HttpRequest) -> KeyList:
@@ -81,12 +91,12 @@ def key_routes(door: Door, keys: Keys, killing: Killing) -> list[ControllerRoute
     @post("/key/block", status_code=200)
     async def block(request: HttpRequest) -> KeyAnswer | RevokedKey:
         caller = door.admin(request)
-        return await killing.block((await _read(request, fields.NAME_KEY, schemas.NameKey)).key, caller)
+        return await killing.block(await _read(request, fields.NAME_KEY, schemas.NameKey), caller)
 
     @post("/key/unblock", status_code=200)
     async def unblock(request: HttpRequest) -> KeyAnswer:
         caller = door.admin(request)
-        return await killing.unblock((await _read(request, fields.NAME_KEY, schemas.NameKey)).key, caller)
+        return await killing.unblock(await _read(request, fields.NAME_KEY, schemas.NameKey), caller)
 
     @post("/key/delete", status_code=200)
     async def delete(request: HttpRequest) -> DeletedKeys:
@@ -102,9 +112,14 @@ def scope_routes(door: Door, scopes: Scopes) -> list[ControllerRouterHandler]:
     """`/team/*` and `/organization/*`."""
 
     @post("/team/new", status_code=200)
-    async def new_team(request: HttpRequest) -> TeamAnswer:
+    async def new_team(request: HttpRequest) -> NewTeam:
         caller = door.admin(request)
         return await scopes.new_team(await _read(request, fields.NEW_TEAM, schemas.NewTeam), caller)
+
+    @post("/team/update", status_code=200)
+    async def update_team(request: HttpRequest) -> TeamAnswer:
+        caller = door.admin(request)
+        return await scopes.update_team(await _read(request, fields.UPDATE_TEAM, schemas.UpdateTeam), caller)
 
     @get("/team/info")
     async def team_info(request: HttpRequest) -> TeamInfoAnswer:
@@ -117,9 +132,21 @@ def scope_routes(door: Door, scopes: Scopes) -> list[ControllerRouterHandler]:
         return await scopes.teams(_query(request, "organization_id").get("organization_id"))
 
     @post("/organization/new", status_code=200)
-    async def new_org(request: HttpRequest) -> OrgAnswer:
+    async def new_org(request: HttpRequest) -> NewOrg:
         caller = door.admin(request)
         return await scopes.new_org(await _read(request, fields.NEW_ORG, schemas.NewOrganization), caller)
+
+    @post("/organization/update", status_code=200)
+    async def update_org(request: HttpRequest) -> OrgAnswer:
+        return await changed_org(request)
+
+    @patch("/organization/update")
+    async def patch_org(request: HttpRequest) -> OrgAnswer:
+        return await changed_org(request)
+
+    async def changed_org(request: HttpRequest) -> OrgAnswer:
+        caller = door.admin(request)
+        return await scopes.update_org(await _read(request, fields.UPDATE_ORG, schemas.UpdateOrganization), caller)
 
     @get("/organization/info")
     async def org_info(request: HttpRequest) -> OrgInfo:
@@ -133,11 +160,68 @@ def scope_routes(door: Door, scopes: Scopes) -> list[ControllerRouterHandler]:
         _query(request)
         return await scopes.orgs()
 
-    return [new_team, team_info, team_list, new_org, org_info, org_list]
+    return [new_team, update_team, team_info, team_list, new_org, update_org, patch_org, org_info, org_list]
+
+
+def budget_routes(door: Door, budgets: Budgets, corrections: Corrections) -> list[ControllerRouterHandler]:
+    """`/budget/*`, and `reset_spend` of every kind of scope."""
+
+    @post("/budget/new", status_code=200)
+    async def new(request: HttpRequest) -> BudgetObject:
+        caller = door.admin(request)
+        return await budgets.new(await _read(request, fields.BUDGET, schemas.NewBudget), caller)
+
+    @post("/budget/update", status_code=200)
+    async def update(request: HttpRequest) -> BudgetObject:
+        caller = door.admin(request)
+        return await budgets.update(await _read(request, fields.BUDGET, schemas.UpdateBudget), caller)
+
+    @post("/budget/info", status_code=200)
+    async def info(request: HttpRequest) -> list[BudgetObject]:
+        door.admin(request)
+        return await budgets.info(await _read(request, fields.NAME_BUDGETS, schemas.NameBudgets))
+
+    @get("/budget/list")
+    async def listed(request: HttpRequest) -> list[BudgetObject]:
+        door.admin(request)
+        _query(request)
+        return await budgets.all()
+
+    @get("/budget/settings")
+    async def settings(request: HttpRequest) -> list[Setting]:
+        door.admin(request)
+        return await budgets.settings(_needed(_query(request, "budget_id"), "budget_id"))
+
+    @post("/budget/delete", status_code=200)
+    async def delete(request: HttpRequest) -> RemovedBudget:
+        caller = door.admin(request)
+        return await budgets.delete(await _read(request, fields.NAME_BUDGET, schemas.NameBudget), caller)
+
+    @post("/key/{key:str}/reset_spend", status_code=200)
+    async def reset_key(request: HttpRequest, key: FromPath[str]) -> ResetAnswer:
+        caller = door.admin(request)
+        return await corrections.key(key, await _read_reset(request), caller)
+
+    @post("/team/{team_id:str}/reset_spend", status_code=200)
+    async def reset_team(request: HttpRequest, team_id: FromPath[str]) -> ResetAnswer:
+        caller = door.admin(request)
+        return await corrections.team(team_id, await _read_reset(request), caller)
+
+    @post("/organization/{organization_id:str}/reset_spend", status_code=200)
+    async def reset_org(request: HttpRequest, organization_id: FromPath[str]) -> ResetAnswer:
+        caller = door.admin(request)
+        return await corrections.org(organization_id, await _read_reset(request), caller)
+
+    return [new, update, info, listed, settings, delete, reset_key, reset_team, reset_org]
 
 
 async def _read(request: HttpRequest, known: Fields, kind: type[T]) -> T:
     return schemas.read(await request.body(), known, kind)
+
+
+async def _read_reset(request: HttpRequest) -> schemas.ResetSpend:
+    """No body at all asks for what an empty one asks for."""
+    return schemas.read(await request.body() or b"{}", fields.RESET, schemas.ResetSpend)
 
 
 def _query(request: HttpRequest, *known: str, harmless: dict[str, tuple[str, ...]] | None = None) -> dict[str, str]:

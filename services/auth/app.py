@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from litestar import Litestar
 
 from services.auth import settings as settings_of
-from services.auth.api import key_routes, scope_routes
+from services.auth.api import budget_routes, key_routes, scope_routes
+from services.auth.budgets import Budgets
 from services.auth.commits import Commits
+from services.auth.corrections import Corrections
 from services.auth.directory import Directory
 from services.auth.door import Door
+from services.auth.following import Following
 from services.auth.keys import Keys
 from services.auth.killing import Killing
 from services.auth.parts import Parts
@@ -91,13 +94,15 @@ async def running(settings: Settings, clock: Clock) -> AsyncGenerator[Service, N
         stack.push_async_callback(tasks.close)
         parts = build(bus, database, ledger, tasks, clock, settings)
         scopes = Scopes(parts)
+        following = Following(parts.commits, parts.views, parts.relay, clock)
         with suppress(StoreUnavailable):  # told by the task below, which goes on trying
             await database.open()
         tasks.keep("keys-mirror", parts.directory.keys_mirror.run)
         tasks.keep("revoked-mirror", parts.directory.revoked_mirror.run)
         tasks.keep("relay", parts.relay.run)
+        tasks.keep("budget-objects", following.run)
         tasks.keep("database", lambda: _keep_database(database, scopes))
-        app = application(bus, database, parts, scopes, settings)
+        app = application(bus, database, parts, scopes, following, settings)
         yield Service(app=app, parts=parts, bus=bus, database=database)
 
 
@@ -122,7 +127,9 @@ def build(bus: Bus, database: Database, ledger: Ledger, tasks: Supervisor, clock
     )
 
 
-def application(bus: Bus, database: Database, parts: Parts, scopes: Scopes, settings: Settings) -> Litestar:
+def application(
+    bus: Bus, database: Database, parts: Parts, scopes: Scopes, following: Following, settings: Settings
+) -> Litestar:
     """The HTTP side: routes, health, metrics."""
     common = settings.common
     metrics = Metrics()
@@ -135,7 +142,7 @@ def application(bus: Bus, database: Database, parts: Parts, scopes: Scopes, sett
     )
     health = Health()
     health.check("nats", lambda: None if bus.connected else "not connected")
-    health.check("postgres", lambda: database.problem)
+    health.check("postgres", lambda: database.problem or (None if scopes.complete else "not prepared yet"))
     health.check("relay", parts.relay.problem)
     health.check("mirror", lambda: None if parts.directory.fresh else "not following the buckets")
     gate = Gatekeeper(master_key=common.master_key, peer_tokens=common.peer_tokens, hasher=parts.vault.hasher)
@@ -149,6 +156,7 @@ def application(bus: Bus, database: Database, parts: Parts, scopes: Scopes, sett
         routes=[
             *key_routes(door, keys, Killing(parts, revoked=revoked)),
             *scope_routes(door, scopes),
+            *budget_routes(door, Budgets(parts, following), Corrections(parts)),
         ],
     )
 
@@ -169,13 +177,12 @@ async def _open_bus(url: str) -> Bus:
 
 async def _keep_database(database: Database, scopes: Scopes) -> None:
     """Connect as soon as that is possible, make the built-in organization, then look now and then."""
-    complete = away = False
+    away = False
     while True:
         try:
             await database.open()
-            if not complete:
+            if not scopes.complete:
                 await scopes.ensure_default()
-                complete = True
         except StoreUnavailable as error:
             if not away:
                 log.warning("%s; keys can be blocked and deleted, nothing else", error)

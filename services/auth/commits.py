@@ -5,7 +5,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from services.auth.domain import key, org, team
+from services.auth.domain import budget_object, key, org, team
+from services.auth.domain.budget_object import BudgetState
 from services.auth.domain.key import KeyState
 from services.auth.domain.org import OrgState
 from services.auth.domain.stamp import IDS_PER_DECISION, Stamp
@@ -17,7 +18,7 @@ from shared.events import AnyAuthEvent
 from shared.ids import EventId, KeyId, OrgId, TeamId, uuid7
 
 ATTEMPTS_MAX = 5
-S = TypeVar("S", KeyState, TeamState, OrgState)
+S = TypeVar("S", KeyState, TeamState, OrgState, BudgetState)
 
 Decide = Callable[[S | None, Stamp], list[AnyAuthEvent]]
 
@@ -43,7 +44,7 @@ class Commits:
         return Stamp(at=self._clock.now(), source=self._source, actor=actor, cause=cause, ids=ids)
 
     async def key(self, key_id: KeyId, decide: Decide[KeyState], *, actor: str, cause: str = "") -> Change[KeyState]:
-        """Change a key. Raises what `decide` raises, Duplicate, VersionConflict, StoreUnavailable."""
+        """Change a key. Raises what `decide` raises, Duplicate, NoSuchBudget, VersionConflict, StoreUnavailable."""
         return await self._commit(f"key:{key_id}", decide, key.evolve, actor, cause)
 
     async def team(
@@ -55,6 +56,10 @@ class Commits:
     async def org(self, org_id: OrgId, decide: Decide[OrgState], *, actor: str, cause: str = "") -> Change[OrgState]:
         """Change an organization. Raises as `key` does."""
         return await self._commit(f"org:{org_id}", decide, org.evolve, actor, cause)
+
+    async def budget(self, budget_id: str, decide: Decide[BudgetState], *, actor: str) -> Change[BudgetState]:
+        """Change a budget object. Raises as `key` does, and BudgetInUse."""
+        return await self._commit(f"budget:{budget_id}", decide, budget_object.evolve, actor, "")
 
     async def _commit(
         self,

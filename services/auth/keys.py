@@ -3,20 +3,15 @@
 from msgspec import UNSET, UnsetType
 
 from services.auth import schemas, secret
-from services.auth.answers import (
-    KeyAnswer,
-    KeyInfo,
-    KeyInfoAnswer,
-    KeyList,
-    MintedKey,
-    extended,
-    key_row,
-)
+from services.auth.answers import KeyAnswer, KeyInfo, KeyInfoAnswer, KeyList, MintedKey
+from services.auth.asked import change_of, names_a_budget
 from services.auth.domain import key as domain
 from services.auth.domain import values
 from services.auth.domain.key import IssueKey, KeyState, UpdateKey
 from services.auth.domain.stamp import Stamp
+from services.auth.domain.team import TeamState
 from services.auth.parts import Parts, saying_what_is_taken
+from services.auth.rows import extended, key_row
 from services.auth.store_views import KeyFilter
 from shared.access import Principal
 from shared.errors import ApiError
@@ -38,19 +33,19 @@ class Keys:
         parts = self._parts
         now = parts.clock.now()
         text = await self._secret(request.key)
+        org_id, team = await self._home(request.team_id, request.organization_id)
+        budget_id = request.budget_id or None
+        if team is not None and not names_a_budget(request):
+            budget_id = team.default_key_budget_id
+        attach = await parts.attachment(budget_id)
         command = IssueKey(
             key_id=KeyId(short_id("key")),
-            org_id=await self._home(request.team_id, request.organization_id),
+            org_id=org_id,
             team_id=None if request.team_id is None else TeamId(request.team_id),
             secret=parts.vault.hashed(text),
             account=AccountId(short_id("acct")),
-            alias=values.name("key_alias", request.key_alias),
-            models=values.models(request.models),
-            metadata=values.metadata(request.metadata),
+            change=change_of(request, values.name("key_alias", request.key_alias), attach, now),
             expires_at=values.expiry(request.duration, now),
-            rpm_limit=values.limit("rpm_limit", request.rpm_limit),
-            tpm_limit=values.limit("tpm_limit", request.tpm_limit),
-            budget=schemas.budget_of(request),
             blocked=bool(request.blocked),
         )
 
@@ -63,16 +58,20 @@ class Keys:
         warnings = await parts.in_force(change.position)
         return extended(key_row(change.state, now), MintedKey, key=text, warnings=warnings)
 
-    async def info(self, reference: str | None, caller: Principal) -> KeyInfoAnswer:
+    async def info(self, reference: str | None, alias: str | None, caller: Principal) -> KeyInfoAnswer:
         """A key with its spend. A virtual key sees itself and nothing else."""
         parts = self._parts
+        if alias is not None:
+            if not caller.is_admin:
+                raise _itself_only()
+            reference = await parts.key_named(reference, alias)
         if reference is None and caller.key_id is None:
             raise ApiError(400, "invalid_value", "Say which key: ?key=<secret, key id or stored hash>.", param="key")
         key_id = caller.key_id if reference is None else await self._visible(reference, caller)
         state = domain.living(await parts.views.key(key_id or ""))
         now = parts.clock.now()
-        spend = await parts.ledger.spend("key", state.key_id, state.budget, now=now, actor=caller.actor)
-        info = extended(key_row(state, now), KeyInfo, spend=spend.current, total_spend=spend.total)
+        spend = await parts.ledger.spend("key", state.key_id, state, now=now, actor=caller.actor)
+        info = extended(key_row(state, now, spend), KeyInfo, spend=spend.current, total_spend=spend.total)
         return KeyInfoAnswer(key=reference or state.key_id, info=info, warnings=spend.warnings)
 
     async def list(self, wanted: KeyFilter, *, page: int, size: int, whole: bool) -> KeyList:
@@ -97,15 +96,14 @@ class Keys:
         else:
             raise ApiError(400, "invalid_value", "Say which key: send key, or key_alias.", param="key")
         now = parts.clock.now()
+        attach = await parts.attachment(request.budget_id)
+        ends = request.duration
         command = UpdateKey(
             account=AccountId(short_id("acct")),
-            alias=alias if isinstance(alias, UnsetType) else values.name("key_alias", alias),
-            models=UNSET if isinstance(request.models, UnsetType) else values.models(request.models),
-            metadata=UNSET if isinstance(request.metadata, UnsetType) else values.metadata(request.metadata),
-            expires_at=schemas.expiry_change_of(request, now),
-            rpm_limit=_limit("rpm_limit", request.rpm_limit),
-            tpm_limit=_limit("tpm_limit", request.tpm_limit),
-            budget=schemas.budget_change_of(request),
+            change=change_of(
+                request, alias if isinstance(alias, UnsetType) else values.name("key_alias", alias), attach, now
+            ),
+            expires_at=UNSET if isinstance(ends, UnsetType) else values.expiry(ends, now),
             team_id=UNSET if request.team_id is None else request.team_id,
             org_id=UNSET if request.organization_id is None else request.organization_id,
             blocked=UNSET if request.blocked is None else request.blocked,
@@ -135,8 +133,8 @@ class Keys:
             )
         return text
 
-    async def _home(self, team_id: str | None, org_id: str | None) -> OrgId:
-        """The organization of a new key: its team's, or the one named. Raises ApiError 400, 404."""
+    async def _home(self, team_id: str | None, org_id: str | None) -> tuple[OrgId, TeamState | None]:
+        """The organization and team of a new key: its team's, or the one named. Raises ApiError 400, 404."""
         if org_id is not None:
             values.scope_id("organization_id", org_id)
         if team_id is not None:
@@ -147,27 +145,27 @@ class Keys:
                 raise values.problem(
                     "organization_id", f"the team {team_id!r} belongs to the organization {team.org_id!r}"
                 )
-            return team.org_id
+            return team.org_id, team
         if org_id is None:
-            return DEFAULT_ORG
+            return DEFAULT_ORG, None
         if await self._parts.views.org(org_id) is None:
             raise _missing(
                 "organization_id",
                 f"There is no organization {org_id!r}: make it with POST /organization/new.",
             )
-        return OrgId(org_id)
+        return OrgId(org_id), None
 
     async def _visible(self, reference: str, caller: Principal) -> KeyId:
         if caller.is_admin:
             return await self._parts.find(reference)
         values.refuse_odd("key", reference)
         if self._parts.directory.find(reference) != caller.key_id:
-            raise ApiError(403, "not_allowed", "A virtual key may read about itself only.", kind="permission_error")
+            raise _itself_only()
         return KeyId(caller.key_id or "")
 
 
-def _limit(param: str, value: int | UnsetType | None) -> int | UnsetType | None:
-    return value if isinstance(value, UnsetType) else values.limit(param, value)
+def _itself_only() -> ApiError:
+    return ApiError(403, "not_allowed", "A virtual key may read about itself only.", kind="permission_error")
 
 
 def _missing(param: str, text: str) -> ApiError:

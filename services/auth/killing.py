@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from services.auth.answers import DeletedKeys, KeyAnswer, RevokedKey, extended, key_row
+from services.auth import schemas
+from services.auth.answers import DeletedKeys, KeyAnswer, RevokedKey
 from services.auth.domain import key as domain
 from services.auth.domain.key import KeyState
 from services.auth.domain.stamp import Stamp
 from services.auth.parts import Parts
+from services.auth.rows import extended, key_row
 from shared.access import Principal
 from shared.errors import ApiError, BusError, StoreError, StoreUnavailable
 from shared.events import AnyAuthEvent
@@ -41,9 +43,9 @@ class Killing:
         self._parts = parts
         self._revoked = revoked
 
-    async def block(self, reference: str, caller: Principal) -> KeyAnswer | RevokedKey:
+    async def block(self, named: schemas.NameKey, caller: Principal) -> KeyAnswer | RevokedKey:
         """Refuse a key everywhere, now."""
-        target = await self._target(await self._parts.find(reference))
+        target = await self._target(await self._parts.key_named(named.key, named.key_alias))
         recorded = await self._revoke("blocked", [target], caller)
         warnings = [] if recorded else [UNRECORDED]
         try:
@@ -67,10 +69,10 @@ class Killing:
             warnings=[] if recorded else [UNRECORDED],
         )
 
-    async def unblock(self, reference: str, caller: Principal) -> KeyAnswer:
+    async def unblock(self, named: schemas.NameKey, caller: Principal) -> KeyAnswer:
         """Let a blocked key work again. Needs the database; a deleted key stays dead."""
         parts = self._parts
-        key_id = await parts.find(reference)
+        key_id = await parts.key_named(named.key, named.key_alias)
         entry = await self._standing(key_id)
         if entry is not None and entry.kind != "blocked":
             raise ApiError(

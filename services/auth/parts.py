@@ -4,14 +4,18 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from msgspec import UnsetType
+
 from services.auth.commits import Commits
 from services.auth.directory import Directory
-from services.auth.domain.values import refuse_odd
+from services.auth.domain.budget_object import existing
+from services.auth.domain.scope import Attachment
+from services.auth.domain.values import refuse_odd, scope_id
 from services.auth.relay import Relay
 from services.auth.revocations import Revocations
 from services.auth.secret import Vault, mistyped
 from services.auth.spend import Ledger
-from services.auth.store import Duplicate
+from services.auth.store import Duplicate, NoSuchBudget
 from services.auth.store_views import Views
 from shared.clock import Clock
 from shared.errors import ApiError, StoreUnavailable
@@ -81,6 +85,23 @@ class Parts:
             )
         return key_id
 
+    async def key_named(self, key: str | None, alias: str | None) -> KeyId:
+        """The key that a request names, by reference or by alias. Raises ApiError 400, 404, 503."""
+        if key is not None and alias is None:
+            return await self.find(key)
+        if alias is not None and key is None:
+            return await self.find_alias(alias)
+        raise ApiError(400, "invalid_value", "Say which key: send key, or key_alias, and not both.", param="key")
+
+    async def attachment(
+        self, budget_id: str | UnsetType | None, *, param: str = "budget_id"
+    ) -> Attachment | UnsetType | None:
+        """The budget object of an id as a scope takes it over. Raises ApiError 400, 404."""
+        if isinstance(budget_id, UnsetType) or budget_id is None:
+            return budget_id
+        state = await self.views.budget(scope_id(param, budget_id))
+        return existing(state, budget_id, param=param).attachment
+
     async def in_force(self, position: int | None) -> list[str]:
         """Wait until a commit is in force; a warning when that takes too long."""
         return [] if await self.relay.applied_in_time(position) else [LATE]
@@ -94,6 +115,14 @@ def saying_what_is_taken() -> Generator[None, None, None]:
     except Duplicate as error:
         param = "key" if error.what == "secret" else error.what
         raise ApiError(409, f"{param}_taken", f"{param}: {_TAKEN.get(param, 'taken')}.", param=param) from error
+    except NoSuchBudget as error:
+        raise ApiError(
+            404,
+            "budget_not_found",
+            "The budget object was removed meanwhile: make it with POST /budget/new, or name another one.",
+            param="budget_id",
+            kind="not_found_error",
+        ) from error
 
 
 def _unseen() -> ApiError:

@@ -1,97 +1,161 @@
 """Requests, with LiteLLM's names, read from raw JSON: in a change, absent and null are not the same."""
 
 import re
-from datetime import datetime
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from services.auth.domain import fields, values
-from services.auth.domain.budget import BudgetPatch
 from services.auth.domain.fields import Fields
 from shared.errors import ApiError
 
 T = TypeVar("T")
-_PATH = re.compile(r" - at `\$\.?([A-Za-z_]+)?.*`$")
+_PATH = re.compile(r" - at `\$\.?(([A-Za-z_]+)?.*)`$")
+_NOT_JSON = re.compile(rb'"([A-Za-z_]{1,100})"\s*:\s*\[?\s*-?(?:NaN|Infinity)\b')
 
 KEYS_PER_DELETE_MAX = 100
 
 
-class GenerateKey(msgspec.Struct, frozen=True, kw_only=True):
-    """`POST /key/generate`. Money is dollars; null is the same as absent."""
+class WindowRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An entry of `budget_limits`."""
 
-    key: str | None = None
-    key_alias: str | None = None
-    duration: str | None = None
-    models: list[str] | None = None
-    team_id: str | None = None
-    organization_id: str | None = None
-    metadata: dict[str, object] | None = None
-    blocked: bool | None = None
-    max_budget: float | None = None
+    budget_duration: str
+    max_budget: float
     soft_budget: float | None = None
-    budget_duration: str | None = None
     budget_timezone: str | None = None
-    tpm_limit: int | None = None
-    rpm_limit: int | None = None
 
 
-class UpdateKey(msgspec.Struct, frozen=True, kw_only=True):
-    """`POST /key/update`: a field sent as null is cleared, a field not sent stays.
+class ModelBudgetRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A value of `model_max_budget`, in either of LiteLLM's spellings."""
 
-    `key` names the key; without it `key_alias` does, and the alias stays.
-    """
+    budget_limit: float | None = None
+    max_budget: float | None = None
+    time_period: str | None = None
+    budget_duration: str | None = None
+    soft_budget: float | None = None
+    budget_timezone: str | None = None
 
-    key: str | None = None
-    key_alias: str | UnsetType | None = UNSET
-    duration: str | UnsetType | None = UNSET
-    models: list[str] | UnsetType | None = UNSET
-    team_id: str | UnsetType | None = UNSET
-    organization_id: str | UnsetType | None = UNSET
-    metadata: dict[str, object] | UnsetType | None = UNSET
-    blocked: bool | UnsetType | None = UNSET
+
+class MoneyFields(msgspec.Struct, frozen=True, kw_only=True):
+    """What a budget is made of, and rate limits for all calls. Money is dollars."""
+
     max_budget: float | UnsetType | None = UNSET
     soft_budget: float | UnsetType | None = UNSET
     budget_duration: str | UnsetType | None = UNSET
     budget_timezone: str | UnsetType | None = UNSET
+    budget_limits: list[WindowRequest] | UnsetType | None = UNSET
+    model_max_budget: dict[str, ModelBudgetRequest] | UnsetType | None = UNSET
+    budget_thresholds: list[int] | UnsetType | None = UNSET
+    budget_mode: str | UnsetType | None = UNSET
     tpm_limit: int | UnsetType | None = UNSET
     rpm_limit: int | UnsetType | None = UNSET
+    max_parallel_requests: int | UnsetType | None = UNSET
 
 
-class NewTeam(msgspec.Struct, frozen=True, kw_only=True):
+class ScopeFields(MoneyFields, frozen=True, kw_only=True):
+    """What every scope has. In a change a field sent as null is cleared, one that is not sent stays."""
+
+    models: list[str] | UnsetType | None = UNSET
+    metadata: dict[str, object] | UnsetType | None = UNSET
+    budget_id: str | UnsetType | None = UNSET
+    temp_budget_increase: float | UnsetType | None = UNSET
+    temp_budget_expiry: str | UnsetType | None = UNSET
+    model_rpm_limit: dict[str, int] | UnsetType | None = UNSET
+    model_tpm_limit: dict[str, int] | UnsetType | None = UNSET
+
+
+class GenerateKey(ScopeFields, frozen=True, kw_only=True):
+    """`POST /key/generate`."""
+
+    key: str | None = None
+    key_alias: str | None = None
+    duration: str | None = None
+    team_id: str | None = None
+    organization_id: str | None = None
+    blocked: bool | None = None
+
+
+class UpdateKey(ScopeFields, frozen=True, kw_only=True):
+    """`POST /key/update`. `key` names the key; without it `key_alias` does, and the alias stays."""
+
+    key: str | None = None
+    key_alias: str | UnsetType | None = UNSET
+    duration: str | UnsetType | None = UNSET
+    team_id: str | None = None
+    organization_id: str | None = None
+    blocked: bool | None = None
+
+
+class NewTeam(ScopeFields, frozen=True, kw_only=True):
     """`POST /team/new`."""
 
     team_id: str | None = None
     team_alias: str | None = None
     organization_id: str | None = None
-    models: list[str] | None = None
-    metadata: dict[str, object] | None = None
-    max_budget: float | None = None
-    soft_budget: float | None = None
-    budget_duration: str | None = None
-    budget_timezone: str | None = None
-    tpm_limit: int | None = None
-    rpm_limit: int | None = None
+    default_key_budget_id: str | None = None
 
 
-class NewOrganization(msgspec.Struct, frozen=True, kw_only=True):
+class UpdateTeam(ScopeFields, frozen=True, kw_only=True):
+    """`POST /team/update`."""
+
+    team_id: str
+    team_alias: str | UnsetType | None = UNSET
+    organization_id: str | None = None
+    default_key_budget_id: str | UnsetType | None = UNSET
+
+
+class NewOrganization(ScopeFields, frozen=True, kw_only=True):
     """`POST /organization/new`."""
 
     organization_id: str | None = None
     organization_alias: str | None = None
-    models: list[str] | None = None
-    metadata: dict[str, object] | None = None
-    max_budget: float | None = None
-    soft_budget: float | None = None
-    budget_duration: str | None = None
-    budget_timezone: str | None = None
+
+
+class UpdateOrganization(ScopeFields, frozen=True, kw_only=True):
+    """`POST` or `PATCH /organization/update`."""
+
+    organization_id: str
+    organization_alias: str | UnsetType | None = UNSET
+
+
+class NewBudget(MoneyFields, frozen=True, kw_only=True):
+    """`POST /budget/new`."""
+
+    budget_id: str | None = None
+
+
+class UpdateBudget(MoneyFields, frozen=True, kw_only=True):
+    """`POST /budget/update`."""
+
+    budget_id: str
+
+
+class NameBudgets(msgspec.Struct, frozen=True, kw_only=True):
+    """`POST /budget/info`."""
+
+    budgets: list[str]
+
+
+class NameBudget(msgspec.Struct, frozen=True, kw_only=True):
+    """`POST /budget/delete`; `budget_id` is understood too."""
+
+    id: str | None = None
+    budget_id: str | None = None
+
+
+class ResetSpend(msgspec.Struct, frozen=True, kw_only=True):
+    """`POST /key/{key}/reset_spend` and its like; dollars."""
+
+    reset_to: float = 0.0
+    reason: str | None = None
 
 
 class NameKey(msgspec.Struct, frozen=True, kw_only=True):
-    """`POST /key/block` and `/key/unblock`: a secret, a key id or a stored hash."""
+    """`POST /key/block` and `/key/unblock`: by secret, key id or stored hash, or by alias."""
 
-    key: str
+    key: str | None = None
+    key_alias: str | None = None
 
 
 class DeleteKeys(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,43 +168,16 @@ class DeleteKeys(msgspec.Struct, frozen=True, kw_only=True):
 def read(body: bytes, known: Fields, kind: type[T]) -> T:
     """A request from its body. Raises ApiError 400 naming the field that is wrong."""
     try:
-        content = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ApiError(400, "invalid_json", f"The body is not JSON that can be read: {error}") from error
+        content: object = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise _unreadable(body, error) from error
     if not isinstance(content, dict):
         raise ApiError(400, "invalid_json", 'The body is not a JSON object, such as {"key": "sk-…"}.')
-    sifted = fields.sift(content, known)  # pyright: ignore[reportUnknownArgumentType]
+    sifted = fields.sift(cast("dict[str, object]", content), known)
     try:
         return msgspec.convert(sifted, kind)
     except msgspec.ValidationError as error:
         raise _misfit(error) from error
-
-
-def budget_of(request: GenerateKey | NewTeam | NewOrganization) -> BudgetPatch:
-    """The budget of a new scope. Raises ApiError 400."""
-    return BudgetPatch(
-        limit_nusd=values.money("max_budget", request.max_budget),
-        soft_nusd=values.money("soft_budget", request.soft_budget),
-        duration=values.window_duration(request.budget_duration),
-        zone=values.zone(request.budget_timezone),
-    )
-
-
-def budget_change_of(request: UpdateKey) -> BudgetPatch:
-    """What a change says of the budget. Raises ApiError 400."""
-    limit, soft = request.max_budget, request.soft_budget
-    duration, zone = request.budget_duration, request.budget_timezone
-    return BudgetPatch(
-        limit_nusd=UNSET if isinstance(limit, UnsetType) else values.money("max_budget", limit),
-        soft_nusd=UNSET if isinstance(soft, UnsetType) else values.money("soft_budget", soft),
-        duration=UNSET if isinstance(duration, UnsetType) else values.window_duration(duration),
-        zone=UNSET if isinstance(zone, UnsetType) else values.zone(zone),
-    )
-
-
-def expiry_change_of(request: UpdateKey, now: datetime) -> datetime | UnsetType | None:
-    """What a change says of the key's end. Raises ApiError 400."""
-    return UNSET if isinstance(request.duration, UnsetType) else values.expiry(request.duration, now)
 
 
 def targets_of(request: DeleteKeys) -> tuple[list[str], list[str]]:
@@ -154,9 +191,19 @@ def targets_of(request: DeleteKeys) -> tuple[list[str], list[str]]:
     return references, aliases
 
 
+def _unreadable(body: bytes, error: Exception) -> ApiError:
+    """Why a body is no JSON; NaN and Infinity, which some clients send, are told by their field."""
+    found = _NOT_JSON.search(body)
+    if found is not None:
+        param = found[1].decode()
+        return values.problem(param, "NaN and Infinity are no numbers here (and no JSON)")
+    return ApiError(400, "invalid_json", f"The body is not JSON that can be read: {error}")
+
+
 def _misfit(error: msgspec.ValidationError) -> ApiError:
     text = str(error)
     found = _PATH.search(text)
-    param = found[1] if found is not None else None
     what = _PATH.sub("", text)
-    return ApiError(400, "invalid_value", f"{param}: {what}" if param else what, param=param)
+    if found is None or found[2] is None:
+        return ApiError(400, "invalid_value", what)
+    return ApiError(400, "invalid_value", f"{found[1]}: {what}", param=found[2])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import asyncpg
 import msgspec
 
+from services.auth.domain.budget_object import BudgetState
 from services.auth.store_database import Database, execute, rows, value
 from services.auth.store_views import State, show, show_secret
 from shared.errors import StoreError, StoreUnavailable, VersionConflict
@@ -26,6 +27,14 @@ class Duplicate(StoreError):
         self.what = what
 
 
+class NoSuchBudget(StoreError):
+    """What was to be written names a budget object that is not there (any more)."""
+
+
+class BudgetInUse(StoreError):
+    """A budget object was to go while something names it."""
+
+
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
     """An event of the table with its place in the order of commits and the id of its stream's subject."""
 
@@ -39,11 +48,12 @@ _UNIQUE = {
     "team_alias_in_org": "team_alias",
     "secret_view_pkey": "secret",
 }
+_NAMES_BUDGET = ("key_has_budget", "team_has_budget", "org_has_budget", "team_gives_budget")
 _VERSIONED = ("event_pkey", "event_position_key", "event_event_id_key")
 
 
 class EventStore:
-    """The system of record. Streams are named `key:<id>`, `team:<id>` and `org:<id>`."""
+    """The system of record. Streams are named `key:<id>`, `team:<id>`, `org:<id>` and `budget:<id>`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -57,7 +67,8 @@ class EventStore:
     async def append(self, stream_id: str, version: int, events: Sequence[AnyAuthEvent], state: State) -> int:
         """Append to a stream whose version is `version`, with the state the events lead to; the last position.
 
-        Raises VersionConflict when somebody was faster, Duplicate when a unique value is taken.
+        Raises VersionConflict when somebody was faster, Duplicate when a unique value is taken, NoSuchBudget and
+        BudgetInUse.
         """
         try:
             async with self._database.connection() as connection, connection.transaction():
@@ -88,6 +99,10 @@ class EventStore:
                 raise VersionConflict(f"{stream_id} was changed by somebody else") from error
             raise Duplicate(_UNIQUE.get(constraint, constraint)) from error
         except asyncpg.ForeignKeyViolationError as error:
+            if str(getattr(error, "constraint_name", "")) in _NAMES_BUDGET:
+                if isinstance(state, BudgetState):
+                    raise BudgetInUse(stream_id) from error
+                raise NoSuchBudget(stream_id) from error
             raise StoreUnavailable(f"what {stream_id} belongs to is not there yet") from error
         return head + len(events)
 

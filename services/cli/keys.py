@@ -1,9 +1,9 @@
 """`tundish key …`: thin over the `/key/*` API."""
 
-import sys
 from argparse import Namespace
 
 from services.cli.client import Client, Json
+from services.cli.limits import budget_fields, given, key_fields
 from services.cli.output import (
     Column,
     limit,
@@ -14,6 +14,7 @@ from services.cli.output import (
     print_table,
     record_of,
     rows_of,
+    warn,
 )
 
 LIST_COLUMNS: tuple[Column, ...] = (
@@ -50,28 +51,29 @@ def show_list(client: Client, options: Namespace) -> int:
 
 def info(client: Client, options: Namespace) -> int:
     """All about one key."""
-    answer = client.get("/key/info", {"key": options.key})
+    answer = client.get("/key/info", {"key": options.key, "key_alias": options.alias})
     if options.json:
         print_json(answer)
     else:
         print_record(record_of(answer, "info"))
-        _warn(record_of(answer, ""))
+        warn(record_of(answer, ""))
     return 0
 
 
 def block(client: Client, options: Namespace) -> int:
     """Refuse a key from now on."""
-    return _act(client, options, "/key/block", {"key": options.key}, "blocked: every proxy refuses it now")
+    return _act(client, options, "/key/block", _named(options), "blocked: every proxy refuses it now")
 
 
 def unblock(client: Client, options: Namespace) -> int:
     """Let a blocked key work again."""
-    return _act(client, options, "/key/unblock", {"key": options.key}, "unblocked")
+    return _act(client, options, "/key/unblock", _named(options), "unblocked")
 
 
 def delete(client: Client, options: Namespace) -> int:
     """End a key for good."""
-    return _act(client, options, "/key/delete", {"keys": [options.key]}, "deleted: every proxy refuses it now")
+    named: Json = {"key_aliases": [options.alias]} if options.key is None else {"keys": [options.key]}
+    return _act(client, options, "/key/delete", named, "deleted: every proxy refuses it now")
 
 
 def generate(client: Client, options: Namespace) -> int:
@@ -81,14 +83,9 @@ def generate(client: Client, options: Namespace) -> int:
         "team_id": options.team,
         "organization_id": options.org,
         "models": options.model or None,
-        "max_budget": options.max_budget,
-        "soft_budget": options.soft_budget,
-        "budget_duration": options.budget_duration,
         "duration": options.duration,
-        "rpm_limit": options.rpm_limit,
-        "tpm_limit": options.tpm_limit,
     }
-    answer = client.post("/key/generate", {name: value for name, value in wanted.items() if value is not None})
+    answer = client.post("/key/generate", given(wanted) | budget_fields(options) | key_fields(options))
     if options.json:
         print_json(answer)
         return 0
@@ -96,15 +93,12 @@ def generate(client: Client, options: Namespace) -> int:
     print(plain(made.get("key")))
     print("\nThis is the only time the secret is shown.")
     print_record({name: value for name, value in made.items() if name not in ("key", "metadata", "warnings")})
-    _warn(made)
+    warn(made)
     return 0
 
 
-def _warn(answer: Json) -> None:
-    """What the service adds to its answer: not recorded yet, spend unknown."""
-    warnings = answer.get("warnings")
-    if warnings:
-        print(f"note: {plain(warnings)}", file=sys.stderr)
+def _named(options: Namespace) -> Json:
+    return given({"key": options.key, "key_alias": options.alias})
 
 
 def _act(client: Client, options: Namespace, path: str, body: Json, done: str) -> int:
@@ -113,5 +107,5 @@ def _act(client: Client, options: Namespace, path: str, body: Json, done: str) -
         print_json(answer)
     else:
         print(done)
-        _warn(record_of(answer, ""))
+        warn(record_of(answer, ""))
     return 0

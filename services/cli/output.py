@@ -1,5 +1,6 @@
 """Printing: tables for people, JSON for scripts."""
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
@@ -43,6 +44,13 @@ def print_record(record: Json) -> None:
     width = max((len(name) for name in shown), default=0)
     for name, value in shown.items():
         print(f"{name.ljust(width)}  {_clean(plain(value))}")
+
+
+def warn(answer: Json) -> None:
+    """What a service adds to its answer: not recorded yet, spend unknown."""
+    warnings = answer.get("warnings")
+    if warnings:
+        print(f"note: {_clean(plain(warnings))}", file=sys.stderr)
 
 
 def rows_of(answer: object, *names: str) -> list[Json]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Protocol
 
-from shared.money import MoneyError, nusd_from_usd
+from services.cli.limits import CLEARABLE, add_budget_options, add_key_options, dollars, positive
 
 REBUILD_WAIT_S = 3_600
 LOGS_SHOWN = 50
@@ -21,10 +21,11 @@ class Commands(Protocol):
 
 
 def add_commands(commands: Commands) -> None:
-    """Add `status`, `key`, `spend` and `ledger`; each sets `run`, from options to exit code."""
+    """Add `status`, `key`, `budget`, `spend` and `ledger`; each sets `run`, from options to exit code."""
     status = commands.add_parser("status", help="whether the front door is ready, and what it waits for")
     _finish(status, "status", "status")
     _add_key(commands.add_parser("key", help="make, show, block and delete virtual keys"))
+    _add_budget(commands.add_parser("budget", help="budgets with a name of their own; setting spend back"))
     _add_spend(commands.add_parser("spend", help="what was spent, by key, by team, by call"))
     _add_ledger(commands.add_parser("ledger", help="look after the books"))
 
@@ -45,7 +46,9 @@ def _add_key(parser: argparse.ArgumentParser) -> None:
         ("delete", "end a key for good; its history stays"),
     ):
         action = commands.add_parser(name, help=text)
-        action.add_argument("key", help="the key itself (sk-…) or its token id")
+        named = action.add_mutually_exclusive_group(required=True)
+        named.add_argument("key", nargs="?", help="the key itself (sk-…) or its token id")
+        named.add_argument("--alias", metavar="NAME", help="the key by its alias")
         _finish(action, "keys", name)
 
     generate = commands.add_parser("generate", help="make a key; its secret is shown once")
@@ -53,13 +56,39 @@ def _add_key(parser: argparse.ArgumentParser) -> None:
     generate.add_argument("--team", metavar="ID")
     generate.add_argument("--org", metavar="ID")
     generate.add_argument("--model", action="append", default=[], metavar="NAME", help="may be repeated")
-    generate.add_argument("--max-budget", type=_dollars, metavar="USD")
-    generate.add_argument("--soft-budget", type=_dollars, metavar="USD")
-    generate.add_argument("--budget-duration", metavar="30d|1mo|…")
     generate.add_argument("--duration", metavar="90d|…", help="how long the key lives; for ever if not given")
-    generate.add_argument("--rpm-limit", type=_positive, metavar="N")
-    generate.add_argument("--tpm-limit", type=_positive, metavar="N")
+    add_budget_options(generate)
+    add_key_options(generate)
     _finish(generate, "keys", "generate")
+
+
+def _add_budget(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(metavar="<action>", required=True)
+    _finish(commands.add_parser("list", help="the budget objects, oldest first"), "budgets", "show_list")
+
+    new = commands.add_parser("new", help="make a budget object; keys, teams and organizations take it by its id")
+    new.add_argument("--id", metavar="ID", help="made if not given")
+    add_budget_options(new)
+    _finish(new, "budgets", "new")
+
+    update = commands.add_parser("update", help="change a budget object, and every scope that has it")
+    update.add_argument("id")
+    add_budget_options(update)
+    update.add_argument(
+        "--clear", action="append", default=[], choices=CLEARABLE, metavar="FIELD", help="no longer; may be repeated"
+    )
+    _finish(update, "budgets", "update")
+
+    delete = commands.add_parser("delete", help="remove a budget object that nothing has")
+    delete.add_argument("id")
+    _finish(delete, "budgets", "delete")
+
+    reset = commands.add_parser("reset", help="set back what a key, team or organization has spent in its windows")
+    reset.add_argument("scope", choices=("key", "team", "org"))
+    reset.add_argument("id")
+    reset.add_argument("--to", type=dollars, metavar="USD", help="0 if not given")
+    reset.add_argument("--reason", metavar="TEXT", help="why, for the record")
+    _finish(reset, "budgets", "reset")
 
 
 def _add_spend(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +101,7 @@ def _add_spend(parser: argparse.ArgumentParser) -> None:
     logs.add_argument("--key", metavar="ID", help="only calls of this key")
     logs.add_argument("--team", metavar="ID", help="only calls of this team")
     logs.add_argument("--measured", choices=("reported", "estimated", "lost"), help="only calls measured so")
-    logs.add_argument("--limit", type=_positive, default=LOGS_SHOWN, help=f"default {LOGS_SHOWN}")
+    logs.add_argument("--limit", type=positive, default=LOGS_SHOWN, help=f"default {LOGS_SHOWN}")
     _finish(logs, "spend", "logs")
 
 
@@ -80,15 +109,13 @@ def _add_ledger(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(metavar="<action>", required=True)
     rebuild = commands.add_parser("rebuild", help="fold the whole log again and compare with the books")
     rebuild.add_argument("--check", action="store_true", help="only compare; leave the books as they are")
-    rebuild.add_argument(
-        "--wait", type=_positive, default=REBUILD_WAIT_S, metavar="S", help=f"default {REBUILD_WAIT_S}"
-    )
+    rebuild.add_argument("--wait", type=positive, default=REBUILD_WAIT_S, metavar="S", help=f"default {REBUILD_WAIT_S}")
     _finish(rebuild, "ledger", "rebuild")
 
 
 def _add_paging(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--page", type=_positive, default=1)
-    parser.add_argument("--size", type=_positive, default=PAGE_SIZE, help=f"rows per page, default {PAGE_SIZE}")
+    parser.add_argument("--page", type=positive, default=1)
+    parser.add_argument("--size", type=positive, default=PAGE_SIZE, help=f"rows per page, default {PAGE_SIZE}")
 
 
 def _finish(parser: argparse.ArgumentParser, module: str, function: str) -> None:
@@ -103,21 +130,6 @@ def _finish(parser: argparse.ArgumentParser, module: str, function: str) -> None
             return action(client, options)
 
     parser.set_defaults(run=run)
-
-
-def _dollars(text: str) -> float:
-    """Dollars; `nan` must not become "no limit" on its way through JSON."""
-    try:
-        nusd_from_usd(text)
-    except MoneyError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return float(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
-    return int(text)
 
 
 __all__: Sequence[str] = ["Commands", "add_commands"]

@@ -5,19 +5,23 @@ import contextlib
 import gc
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 from services.proxy.catalog import PriceRegister
-from services.proxy.closing import close_instance
 from services.proxy.config import Config, load_config
 from services.proxy.directory import Directory
 from services.proxy.domain.prices import PriceBook
 from services.proxy.forwarder import Forwarder
 from services.proxy.front import FrontDoor
+from services.proxy.gossip import Gossip
+from services.proxy.incarnation import Incarnation
 from services.proxy.inference import Inference, Models
-from services.proxy.journal import Journal, JournalError, sync_all
-from services.proxy.publisher import Publisher
+from services.proxy.journal import JournalError
+from services.proxy.levels import Levels
+from services.proxy.limits import RateLimits
 from services.proxy.recovery import Recovered, recover_all
+from services.proxy.relay import SEND_TIMEOUT_S
 from services.proxy.settings import ProxySettings, load
 from services.proxy.till import Till
 from services.proxy.treasury import Treasury
@@ -30,7 +34,6 @@ from shared.catalogue import load as load_catalogue
 from shared.clock import SystemClock
 from shared.errors import TundishError
 from shared.http import Health, internal_app
-from shared.ids import InstanceId, uuid7
 from shared.program import HttpServer
 from shared.tasks import Supervisor
 from shared.telemetry import Metrics
@@ -38,9 +41,12 @@ from shared.topology import LEDGER
 
 log = logging.getLogger(__name__)
 
-SYNC_S = 1.0
 RECOVERY_S = 10.0
+RENEWAL_RETRY_S = 1.0
 CLOSE_WAIT_S = 5.0
+UPSTREAM_MAX_S = MAX_CALL_MS / 1_000 - SEND_TIMEOUT_S - 5
+"""How long Foundry may take for a whole reply. What was read last may still stall on its way to the caller, and the
+ledger relies on it that no call lasts longer than MAX_CALL_MS in all."""
 GC_THRESHOLDS = (50_000, 50, 50)
 
 
@@ -54,40 +60,44 @@ async def main(stop: asyncio.Event) -> None:
 
 
 class Proxy:
-    """One instance: its parts and their order."""
+    """One process: its parts and their order."""
 
-    def __init__(self, settings: ProxySettings, config: Config, book: PriceBook, bus: Bus, journal: Journal) -> None:
+    def __init__(
+        self, settings: ProxySettings, config: Config, book: PriceBook, bus: Bus, incarnation: Incarnation
+    ) -> None:
         self.settings = settings
         self.bus = bus
         self.clock = SystemClock()
-        self.instance = journal.instance
-        self.journal = journal
+        self.incarnation = incarnation
+        instance = incarnation.instance
         self.tasks = Supervisor()
         self.metrics = Metrics()
         self.health = Health()
         self.recovered = Recovered()
+        self.renewals = 0
         partitions = settings.common.partitions
         hasher = SecretHasher(settings.peppers)
         self.directory = Directory(bus, hasher, partitions)
         rows = {item.row for items in config.models.values() for item in items if item.row is not None}
         self.register = PriceRegister(bus, [*catalogue_rows(), *rows])
-        self.publisher = Publisher(bus, journal, partitions)
-        self.treasury = Treasury(bus, self.directory, self.clock, self.instance, partitions)
+        self.treasury = Treasury(bus, self.directory, self.clock, instance, partitions)
+        self.levels = Levels(bus, self.treasury)
+        self.limits = RateLimits(self.clock, instance)
+        self.gossip = Gossip(bus, self.limits, self.clock, instance)
         self.upstream = make_upstream(settings)
         self.till = Till(
-            journal=journal,
-            publisher=self.publisher,
+            journal=incarnation.journal,
+            publisher=incarnation.publisher,
             treasury=self.treasury,
             register=self.register,
             book=book,
             clock=self.clock,
-            instance=self.instance,
+            instance=instance,
         )
         self.inference = Inference(
             directory=self.directory,
             treasury=self.treasury,
             till=self.till,
-            publisher=self.publisher,
             upstream=self.upstream,
             models=Models(config.models),
             clock=self.clock,
@@ -96,6 +106,7 @@ class Proxy:
             body_bytes_max=settings.body_bytes_max,
             default_output_tokens=settings.default_output_tokens,
             exceeded_status=settings.exceeded_status,
+            limits=self.limits,
         )
         self.forwarder = (
             Forwarder(
@@ -138,10 +149,10 @@ class Proxy:
         bus = await Bus.open(settings.common.nats_url, user="proxy", name="tundish-proxy")
         await verify(bus, LEDGER)
         try:
-            journal = Journal(settings.common.home / "journal", InstanceId(uuid7()))
+            incarnation = Incarnation(bus, SystemClock(), journal_root(settings), settings.common.partitions)
         except JournalError as error:
             raise TundishError(str(error)) from error
-        return cls(settings, config, book, bus, journal)
+        return cls(settings, config, book, bus, incarnation)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until told to stop, then drain: no call that has begun is cut within the drain time."""
@@ -150,15 +161,17 @@ class Proxy:
         tasks.keep("mirror-revoked", self.directory.revoked.run)
         tasks.keep("mirror-catalog", self.register.mirror.run)
         tasks.keep("catalog", self.register.run)
-        self.publisher.start(tasks)
+        tasks.keep("mirror-budgets", self.levels.mirror.run)
+        self.incarnation.start()
         self.treasury.start(tasks)
+        self.gossip.start(tasks)
         tasks.keep("patience", self.inference.patience.run)
         tasks.keep("recovery", self._recover)
-        tasks.keep("journal-sync", self._sync)
-        tasks.start("closed-by-ledger", self._stop_when_closed(stop))
+        tasks.keep("renewal", self._renew_when_closed)
         self.internal.start()
         self.public.start()
-        log.info("proxy instance %s listens on %s:%d", self.instance, self.settings.host, self.settings.port)
+        instance = self.incarnation.instance
+        log.info("proxy instance %s listens on %s:%d", instance, self.settings.host, self.settings.port)
         spare_the_collector()
         await stop.wait()
         self.door.draining = True
@@ -169,67 +182,103 @@ class Proxy:
 
     async def close(self) -> None:
         """Give money back, hand all usage to the log, close this instance there, and leave."""
-        closed = False
+        finished = False
         try:
             async with asyncio.timeout(CLOSE_WAIT_S):
+                await self.gossip.close()
                 await self.treasury.close()
-                await self.publisher.drained()
-                if not self.journal.calls_open:
-                    closed = await self._close_at_ledger()
+                finished = await self.incarnation.finish()
         except TimeoutError:
             log.warning("the ledger does not answer: the journal stays for the next start")
+        await self.treasury.stop()
         await self.tasks.close()
-        self.journal.close(remove=closed)
+        await self.incarnation.end(finished=finished)
         await self.internal.stop()
         await self.upstream.close()
         if self.forwarder is not None:
             await self.forwarder.close()
         await self.bus.close()
 
-    async def _close_at_ledger(self) -> bool:
-        for partition in range(self.settings.common.partitions):
-            last = self.publisher.last_n(partition)
-            if not await close_instance(self.bus, self.clock, self.instance, partition, last, CLOSE_WAIT_S):
-                return False
-        return True
-
     async def _recover(self) -> None:
         """Finish dead instances, at the start and again and again."""
-        root = self.settings.common.home / "journal"
+        root = journal_root(self.settings)
+        partitions = self.settings.common.partitions
         while True:
-            await recover_all(
-                self.bus, self.clock, root, self.instance, self.settings.common.partitions, self.recovered
-            )
+            own = self.incarnation.instance
+            await recover_all(self.bus, self.clock, root, own, partitions, self.recovered)
             await asyncio.sleep(RECOVERY_S)
 
-    async def _sync(self) -> None:
-        while True:
-            await asyncio.sleep(SYNC_S)
-            await asyncio.to_thread(sync_all, self.journal.to_sync())
+    async def _renew_when_closed(self) -> None:
+        """The ledger has given this instance up, because it was not heard of for too long: go on under a new name.
 
-    async def _stop_when_closed(self, stop: asyncio.Event) -> None:
-        """The ledger has given this instance up: nothing more may be admitted under its name."""
+        Calls that run are settled under the old one, calls that wait for money wait on under the new one.
+        """
         await self.treasury.closed.wait()
-        log.error("the ledger has closed this instance; it ends, and its successor starts under a new name")
-        stop.set()
+        old = self.incarnation
+        log.error("the ledger has closed instance %s; going on under a new name", old.instance)
+        try:
+            new = Incarnation(self.bus, self.clock, journal_root(self.settings), self.settings.common.partitions)
+        except JournalError as error:
+            log.error("%s; trying again", error)
+            await asyncio.sleep(RENEWAL_RETRY_S)
+            return
+        new.start()
+        self.incarnation = new
+        self.till.renew(new.books)
+        self.treasury.renew(new.instance)
+        self.renewals += 1
+        self.tasks.start(f"live-out-{old.instance}", old.live_out())
+        log.info("proxy instance %s has taken over", new.instance)
 
     def _declare(self) -> None:
         """Health checks and gauges."""
         self.health.check("keys", lambda: None if self.directory.ready else "not loaded yet")
-        self.health.check("journal", lambda: self.journal.failed)
+        self.health.check("journal", lambda: self.incarnation.journal.failed)
         gauge = self.metrics.gauge
         gauge("tundish_calls_running", "Inference calls in flight.", lambda: self.inference.running)
         gauge("tundish_bus_connected", "Whether NATS is connected.", lambda: int(self.bus.connected))
-        gauge("tundish_usage_backlog", "Events the log does not have yet.", lambda: self.publisher.backlog)
-        gauge("tundish_usage_published", "Events the log has.", lambda: self.publisher.published)
-        gauge("tundish_usage_batches", "Messages those events went in.", lambda: self.publisher.batches)
-        gauge("tundish_usage_failures", "Publishes that had to be repeated.", lambda: self.publisher.failures)
-        gauge("tundish_asks", "Requests for money to the ledger.", lambda: self.treasury.asks)
-        gauge("tundish_calls_waited", "Calls that waited for money.", lambda: self.treasury.waits)
+        self.till.declare(self.metrics)
+        self._declare_usage()
+        self._declare_money()
+
+    def _declare_usage(self) -> None:
+        """What goes to the log, and what was found of dead instances."""
+        gauge = self.metrics.gauge
+        gauge("tundish_usage_backlog", "Events the log does not have yet.", lambda: self.incarnation.publisher.backlog)
+        gauge("tundish_usage_published", "Events the log has.", lambda: self.incarnation.publisher.published)
+        gauge("tundish_usage_batches", "Messages those events went in.", lambda: self.incarnation.publisher.batches)
+        gauge(
+            "tundish_usage_failures",
+            "Publishes that had to be repeated.",
+            lambda: self.incarnation.publisher.failures,
+        )
         gauge("tundish_cost_nusd", "Cost of settled calls.", lambda: self.till.cost_nusd)
-        gauge("tundish_overdraft_nusd", "Cost beyond what was held.", lambda: self.till.overdraft_nusd)
         gauge("tundish_recovered_events", "Events recovered from dead instances.", lambda: self.recovered.events)
         gauge("tundish_recovered_lost", "Calls of dead instances charged as lost.", lambda: self.recovered.lost)
+        gauge("tundish_renewals", "Times the ledger closed this instance and it got a new name.", lambda: self.renewals)
+
+    def _declare_money(self) -> None:
+        """The conversation with the ledger about money, and what is at hand."""
+        gauge = self.metrics.gauge
+        treasury = self.treasury
+        told = treasury.bank.refusals.told
+        gauge("tundish_asks", "Requests for money to the ledger.", lambda: treasury.bank.asks)
+        gauge("tundish_calls_waited", "Calls that waited for money.", lambda: treasury.bank.waits)
+        gauge("tundish_grant_wait_p99_ms", "99th percentile of waits for money, of late.", treasury.wait_p99_ms)
+        gauge("tundish_refused_exceeded", "Calls refused as exceeded without asking.", lambda: told["exceeded"])
+        gauge("tundish_refused_reserved", "Calls refused as reserved without asking.", lambda: told["reserved"])
+        gauge("tundish_recalls", "Recalls answered.", lambda: treasury.bank.recalls)
+        gauge("tundish_recalled_nusd", "Money given back for recalls.", lambda: treasury.bank.recalled_nusd)
+        gauge("tundish_idle_nusd", "Money allotted here that no call holds.", treasury.idle_nusd)
+        gauge("tundish_held_nusd", "Money held by running calls.", treasury.held_nusd)
+        gauge("tundish_lease_left_s", "How long calls go on if the ledger stays silent.", treasury.lease_left_s)
+        gauge("tundish_accounts_exhausted", "Accounts the ledger shows as exhausted.", lambda: self.levels.exhausted)
+        gauge("tundish_limits_refused", "Calls refused by rate limits.", lambda: self.limits.refused)
+
+
+def journal_root(settings: ProxySettings) -> Path:
+    """The folder of all journals; processes on one machine may share it, and finish each other's."""
+    return settings.common.home / "journal"
 
 
 def spare_the_collector() -> None:
@@ -249,14 +298,13 @@ def catalogue_rows() -> list[Any]:
 
 def make_upstream(settings: ProxySettings) -> Upstream:
     """The adapter that the settings name."""
-    total_s = MAX_CALL_MS / 1000
     if settings.upstream == "httpx":
         from services.proxy.upstream.pure import HttpxUpstream
 
-        return HttpxUpstream(total_s=total_s, idle_s=settings.upstream_idle_s)
+        return HttpxUpstream(total_s=UPSTREAM_MAX_S, idle_s=settings.upstream_idle_s)
     from services.proxy.upstream.reqwest import ReqwestUpstream
 
-    return ReqwestUpstream(total_s=total_s, idle_s=settings.upstream_idle_s)
+    return ReqwestUpstream(total_s=UPSTREAM_MAX_S, idle_s=settings.upstream_idle_s)
 
 
 def tell(config: Config, settings: ProxySettings) -> None:

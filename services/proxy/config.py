@@ -12,7 +12,9 @@ import msgspec
 import yaml
 
 from services.proxy.domain.deployments import Deployment, serverless, targets_of
+from services.proxy.domain.facts import CAP_FIELDS, FactBook, ModelFacts, Sizes
 from services.proxy.domain.prices import PriceBook
+from shared.catalogue import load as load_catalogue
 from shared.errors import SettingsError
 from shared.money import NUSD_PER_USD
 from shared.pricing import TOKENS_PER_PRICE, PriceRow, Rates
@@ -35,7 +37,15 @@ PARAMS_KNOWN = {
     "cache_read_input_token_cost",
     "cache_creation_input_token_cost",
 }
-INFO_KNOWN = PARAMS_KNOWN - {"model", "api_base", "api_key", "api_version"} | {"id", "mode", "stream_usage"}
+INFO_KNOWN = PARAMS_KNOWN - {"model", "api_base", "api_key", "api_version"} | {
+    "id",
+    "mode",
+    "stream_usage",
+    "max_input_tokens",
+    "max_output_tokens",
+    "output_cap_field",
+}
+TOKENS_MAX = 100_000_000
 INSTEAD = {
     "general_settings": "the master key is TUNDISH_MASTER_KEY and the database TUNDISH_POSTGRES_URL",
     "litellm_settings": "see docs/configuration.md for the variables that there are",
@@ -45,7 +55,8 @@ INSTEAD = {
     "stream_timeout": "set TUNDISH_UPSTREAM_IDLE_S",
     "rpm": "the deployment's own limit answers 429, which is passed on",
     "tpm": "the deployment's own limit answers 429, which is passed on",
-    "max_tokens": "callers set it; TUNDISH_DEFAULT_OUTPUT_TOKENS is assumed where they do not",
+    "max_tokens": "callers set it; TUNDISH_DEFAULT_OUTPUT_TOKENS is assumed where they do not, and the model's own"
+    " maximum is model_info.max_output_tokens",
     "drop_params": "requests are passed on as they are",
 }
 """What to use in place of options of LiteLLM's that people are likely to have."""
@@ -90,6 +101,10 @@ class _Reader:
         self._path = path
         self._environ = environ
         self._book = book
+        self._facts = FactBook(
+            Sizes(model=entry.model, context_window=entry.context_window, max_output=entry.max_output)
+            for entry in load_catalogue()
+        )
         self.warnings: list[str] = []
 
     def read(self, content: object) -> Config:
@@ -127,7 +142,8 @@ class _Reader:
             )
         api_key = self._text(params, "api_key", inner)
         version = self._text(params, "api_version", inner) if params.get("api_version") is not None else None
-        row, fixed, how = self._price({**info, **params}, name, public, place)
+        prices = {**info, **params}
+        row, fixed, how = self._price(prices, name, public, place)
         return Deployment(
             model=public,
             name=name,
@@ -139,7 +155,33 @@ class _Reader:
             fixed_price=fixed,
             priced_by=how,
             stream_usage=info.get("stream_usage", True) is not False,
+            facts=self._model_facts(prices, row, name, public, f"{place}.model_info"),
+            versions_row=None if fixed or row is None else self._book.versions(row),
         )
+
+    def _model_facts(self, info: Table, row: PriceRow | None, name: str, public: str, place: str) -> ModelFacts:
+        """What is known of the model: as the file says, else by the model whose price was found."""
+        model = info.get("base_model")
+        if model is None:
+            found = row if row is not None and row.source == "catalogue" else self._book.resolve(None, name, public)[0]
+            model = None if found is None else found.model
+        cap_field = info.get("output_cap_field")
+        if cap_field is not None and cap_field not in CAP_FIELDS:
+            raise self._error(f"{place}.output_cap_field", f"must be {' or '.join(CAP_FIELDS)}")
+        return self._facts.facts(
+            None if model is None else str(model),
+            context_window=self._tokens(info, "max_input_tokens", place),
+            max_output=self._tokens(info, "max_output_tokens", place),
+            cap_field=cap_field,
+        )
+
+    def _tokens(self, info: Table, key: str, place: str) -> int | None:
+        value: object = info.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= TOKENS_MAX:
+            raise self._error(f"{place}.{key}", f"{value!r} is not a number of tokens")
+        return value
 
     def _credential(self, key: str, api_base: str, place: str) -> tuple[tuple[str, str], ...]:
         if not key.isascii() or not key.isprintable():

@@ -11,19 +11,20 @@ from services.proxy.body import BODY_WAIT_S, Patience, read_body
 from services.proxy.directory import Directory
 from services.proxy.domain.admission import Caller, Refused, check_caller, check_model
 from services.proxy.domain.deployments import Deployment
-from services.proxy.domain.dialect import Asked, outgoing_body, read_request
-from services.proxy.domain.estimate import hold_for
+from services.proxy.domain.dialect import Asked, read_request
 from services.proxy.domain.paths import Route
-from services.proxy.domain.refusal import Wanted, budget_refused, ledger_unreachable
-from services.proxy.holds import Denied, Unreachable
+from services.proxy.domain.prepare import must_inject, prepare
+from services.proxy.domain.refusal import budget_refused, ledger_unreachable
+from services.proxy.holds import Denied, Hold, Unreachable
 from services.proxy.journal import JournalError
-from services.proxy.publisher import Publisher
+from services.proxy.limits import RateLimits
 from services.proxy.relay import Headers, Receive, Send, StreamRelay, WholeRelay, send_error
 from services.proxy.till import Call, Till
 from services.proxy.treasury import Treasury
 from services.proxy.upstream import Upstream, UpstreamError, UpstreamRequest
 from shared.access import bearer
 from shared.clock import Clock
+from shared.pricing import PriceRow
 from shared.tasks import Supervisor
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,6 @@ class Inference:
         directory: Directory,
         treasury: Treasury,
         till: Till,
-        publisher: Publisher,
         upstream: Upstream,
         models: Models,
         clock: Clock,
@@ -70,11 +70,11 @@ class Inference:
         body_bytes_max: int,
         default_output_tokens: int,
         exceeded_status: int,
+        limits: RateLimits | None = None,
     ) -> None:
         self._directory = directory
         self._treasury = treasury
         self._till = till
-        self._publisher = publisher
         self._upstream = upstream
         self._models = models
         self._clock = clock
@@ -84,6 +84,7 @@ class Inference:
         self._body_bytes_max = body_bytes_max
         self._default_output = default_output_tokens
         self._exceeded_status = exceeded_status
+        self._limits = limits
         self.patience = Patience(BODY_WAIT_S)
         self.running = 0
         self.idle = asyncio.Event()
@@ -120,37 +121,38 @@ class Inference:
         asked = read_request(body, route.endpoint, route.model)
         check_model(caller, asked.model, asked.model in self._models)
         deployment = self._models.next(asked.model)
-        call = Call(caller, str(route.endpoint), asked.model, deployment, started_ns)
-        call.body_bytes = len(body)
-        if asked.output_cap is not None:
-            call.output_max = asked.output_cap * asked.choices
-        request = outgoing_request(call, route, asked, body)
+        row = deployment.row
+        if row is None:
+            raise _no_price(asked.model)
+        lineage = caller.lineage(asked.model)
+        prepared = prepare(
+            asked, body, deployment, route.endpoint, row, strict=lineage.strict, default_output=self._default_output
+        )
+        call = Call(caller, lineage, str(route.endpoint), asked.model, deployment, prepared, started_ns)
         self.running += 1
         if self.running == 1:
             self.idle.clear()
         try:
-            await self._begin(call, asked, len(body))
-            await self._exchange(call, asked, request, receive, send)
+            if caller.limits and self._limits is not None:
+                call.ticket = await self._limits.enter(caller, asked.model, prepared.tokens)
+            headers_out = await self._begin(call, asked, row)
+            await self._exchange(call, asked, receive, send, headers_out)
+        except Refused as refused:
+            if call.ticket is not None:
+                refused.headers += call.ticket.headers
+            raise
         finally:
             self.running -= 1
             if not self.running:
                 self.idle.set()
-            if call.opened is not None and not call.settled:
+            if call.opened is None:
+                self._till.release(call)
+            elif not call.settled:
                 self._till.settle_lost(call, outcome="unknown", status=500)
 
-    async def _begin(self, call: Call, asked: Asked, body_bytes: int) -> None:
-        """Hold the money and write the call down. Raises Refused; nothing is held then."""
-        row = call.deployment.row
-        if row is None:
-            raise Refused(
-                503,
-                "price_unknown",
-                f"No price is known for the model '{asked.model}', so it is not served. The platform team must set"
-                " model_info.base_model or a price in the gateway's configuration.",
-                kind="server_error",
-                headers=((b"x-should-retry", b"false"),),
-            )
-        if self._publisher.full:
+    async def _begin(self, call: Call, asked: Asked, row: PriceRow) -> Headers:
+        """Hold the money and write the call down; headers for the answer. Raises Refused; nothing is held then."""
+        if self._till.full:
             raise Refused(
                 503,
                 "usage_backlog",
@@ -158,32 +160,17 @@ class Inference:
                 kind="server_error",
                 headers=((b"retry-after", b"5"),),
             )
-        hold_row = call.deployment.hold_row or row
-        call.held_nusd = hold_for(asked, body_bytes, hold_row, self._default_output)
-        if call.caller.accounts:
-            call.hold = self._treasury.try_hold(call.caller, call.held_nusd)
+        cap: int | None = None
+        if call.lineage.accounts:
+            need = call.prepared.need
+            call.hold = self._treasury.try_hold(call.caller, call.lineage, need.amount, need.most)
             if call.hold is None:
-                try:
-                    call.hold = await self._treasury.hold(call.caller, call.held_nusd)
-                except Denied as denied:
-                    raise budget_refused(
-                        denied.verdict,
-                        denied.refusal,
-                        Wanted(
-                            held_nusd=call.held_nusd,
-                            prompt_tokens=body_bytes,
-                            row=hold_row,
-                            choices=asked.choices,
-                            assumed_tokens=self._default_output if asked.output_cap is None else None,
-                        ),
-                        exceeded_status=self._exceeded_status,
-                    ) from denied
-                except Unreachable as unreachable:
-                    raise ledger_unreachable() from unreachable
+                call.hold = await self._wait_for_money(call, asked)
+            call.held_nusd = call.hold.amount
+            cap = call.prepared.seal(call.hold.amount)
         try:
             self._till.open(call, row)
         except JournalError as error:
-            self._till.release(call)
             log.error("%s", error)
             raise Refused(
                 503,
@@ -191,23 +178,39 @@ class Inference:
                 "The gateway cannot write its journal, so no call may begin. The platform team must look at its disk.",
                 kind="server_error",
             ) from error
+        assert call.opened is not None
+        headers: Headers = [(b"x-tundish-call-id", call.opened.call_id.encode())]
+        if cap is not None:
+            headers.append((b"x-tundish-max-tokens", b"%d" % cap))
+        if call.ticket is not None:
+            headers.extend(call.ticket.headers)
+        return headers
 
-    async def _exchange(
-        self, call: Call, asked: Asked, outgoing: tuple[str, bytes], receive: Receive, send: Send
-    ) -> None:
+    async def _wait_for_money(self, call: Call, asked: Asked) -> Hold:
+        """Money that is not at hand. Raises Refused."""
+        need = call.prepared.need
+        try:
+            return await self._treasury.hold(call.caller, call.lineage, need.amount, need.most)
+        except Denied as denied:
+            wanted = call.prepared.wanted(asked, call.deployment)
+            raise budget_refused(
+                denied.verdict, denied.refusal, wanted, exceeded_status=self._exceeded_status
+            ) from denied
+        except Unreachable as unreachable:
+            raise ledger_unreachable() from unreachable
+
+    async def _exchange(self, call: Call, asked: Asked, receive: Receive, send: Send, headers: Headers) -> None:
         """Call Foundry and pass its reply on."""
-        url, body = outgoing
         assert call.opened is not None
         call_id = call.opened.call_id
-        headers: Headers = [(b"x-tundish-call-id", call_id.encode())]
         request = UpstreamRequest(
-            url,
+            call.prepared.url,
             (
                 ("content-type", "application/json"),
                 ("x-ms-client-request-id", call_id),
                 *call.deployment.headers,
             ),
-            body,
+            call.prepared.body,
             whole=not asked.stream,
         )
         call.upstream_from_ns = perf_counter_ns()
@@ -250,16 +253,15 @@ class Inference:
         return model_entry(name)
 
 
-def must_inject(deployment: Deployment, asked: Asked) -> bool:
-    """Whether we ask Foundry for a stream's usage though the caller did not."""
-    return asked.stream and not asked.include_usage and deployment.stream_usage
-
-
-def outgoing_request(call: Call, route: Route, asked: Asked, body: bytes) -> tuple[str, bytes]:
-    """URL and body for Foundry; made before money is held, since an odd body may still be refused here."""
-    target = call.deployment.targets[route.endpoint]
-    inject = must_inject(call.deployment, asked)
-    return target.url, outgoing_body(body, model=target.body_model, inject_usage=inject)
+def _no_price(model: str) -> Refused:
+    return Refused(
+        503,
+        "price_unknown",
+        f"No price is known for the model '{model}', so it is not served. The platform team must set"
+        " model_info.base_model or a price in the gateway's configuration.",
+        kind="server_error",
+        headers=((b"x-should-retry", b"false"),),
+    )
 
 
 _EPOCH = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())

@@ -1,61 +1,87 @@
 """Where a call's money is written down: opened before Foundry hears of it, settled before the caller has it all."""
 
+import logging
 from time import perf_counter_ns
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from services.proxy.catalog import PriceRegister
-from services.proxy.domain.admission import Caller
+from services.proxy.domain.admission import Caller, Lineage
 from services.proxy.domain.deployments import Deployment
-from services.proxy.domain.meter import Reading, estimated
+from services.proxy.domain.meter import Reading
+from services.proxy.domain.prepare import Prepared
 from services.proxy.domain.prices import PriceBook
 from services.proxy.holds import Hold
 from services.proxy.journal import Journal, OpenRecord
+from services.proxy.limits import Ticket
 from services.proxy.publisher import Publisher
 from services.proxy.treasury import Treasury
 from shared.clock import Clock
 from shared.events import AccountWindow, Measured, Outcome, UsageRecorded, encode
 from shared.ids import CallId, EventId, InstanceId, uuid7
 from shared.pricing import PriceRow, Usage, price
+from shared.telemetry import Counter, Metrics
 from shared.windows import window_at
 
-OUTPUT_UNBOUNDED = 10**9
-SERVED_MAX = 10_000
-"""Pairs of deployment and served model whose price is remembered."""
+log = logging.getLogger(__name__)
+
+OverdraftKind = Literal["prompt", "output", "price"]
+
+
+class Books(NamedTuple):
+    """Where the calls of one instance are written down."""
+
+    journal: Journal
+    publisher: Publisher
+    instance: InstanceId
 
 
 class Call:
     """One call on its way: who, what, the money held for it, and when things happened."""
 
     __slots__ = (
-        "body_bytes",
+        "books",
         "caller",
         "deployment",
         "endpoint",
         "first_byte_ns",
         "held_nusd",
         "hold",
+        "lineage",
         "model",
         "opened",
-        "output_max",
+        "prepared",
         "region",
         "settled",
         "started_ns",
+        "ticket",
         "upstream_from_ns",
         "upstream_until_ns",
     )
 
-    def __init__(self, caller: Caller, endpoint: str, model: str, deployment: Deployment, started_ns: int) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        lineage: Lineage,
+        endpoint: str,
+        model: str,
+        deployment: Deployment,
+        prepared: Prepared,
+        started_ns: int,
+    ) -> None:
         self.caller = caller
+        self.lineage = lineage
         self.endpoint = endpoint
         self.model = model
         self.deployment = deployment
+        self.prepared = prepared
         self.started_ns = started_ns
-        self.body_bytes = 0
-        self.output_max = OUTPUT_UNBOUNDED
-        self.held_nusd = 0
+        self.held_nusd = prepared.need.amount
         self.hold: Hold | None = None
+        self.ticket: Ticket | None = None
         self.opened: OpenRecord | None = None
+        self.books: Books | None = None
         self.region: str | None = None
         self.settled = False
         self.first_byte_ns = 0
@@ -77,26 +103,53 @@ class Till:
         clock: Clock,
         instance: InstanceId,
     ) -> None:
-        self._journal = journal
-        self._publisher = publisher
+        self._books = Books(journal, publisher, instance)
         self._treasury = treasury
         self._register = register
         self._book = book
         self._clock = clock
-        self._instance = instance
-        self._source = f"proxy/{instance}"
-        self._served: dict[tuple[str, str], PriceRow] = {}
+        self._by_kind: Counter | None = None
+        self._strict: Counter | None = None
         self.cost_nusd = 0
-        self.overdraft_nusd = 0
+        self.overdrafts: dict[OverdraftKind, int] = {"prompt": 0, "output": 0, "price": 0}
+        """Nano-dollars beyond the holds, by what was larger than thought."""
+        self.strict_overdrafts = 0
+        """Calls of strict budgets that cost more than their proven bound: each is a defect or a fact that is wrong."""
+
+    @property
+    def overdraft_nusd(self) -> int:
+        """What calls have cost beyond what was held for them."""
+        return sum(self.overdrafts.values())
+
+    def declare(self, metrics: Metrics) -> None:
+        """Show what costs more than was held for it."""
+        self._by_kind = metrics.counter(
+            "tundish_overdraft_nusd_total", "Cost beyond what was held, by what was larger than thought.", "kind"
+        )
+        for kind, nusd in self.overdrafts.items():
+            self._by_kind.add(nusd, kind)
+        self._strict = metrics.counter(
+            "tundish_strict_overdraft_total", "Calls of strict budgets that cost more than their proven bound."
+        )
+        self._strict.add(self.strict_overdrafts)
+
+    @property
+    def full(self) -> bool:
+        """Whether too many finished calls wait for the log: no new call is admitted then."""
+        return self._books.publisher.full
+
+    def renew(self, books: Books) -> None:
+        """Go on under a new instance's name: calls that are open are settled in the books they were opened in."""
+        self._books = books
 
     def open(self, call: Call, row: PriceRow) -> None:
         """Write that a call begins. Raises JournalError; the caller of this gives the hold back then."""
         now = self._clock.now()
         caller = call.caller
         windows = call.hold.windows if call.hold is not None else ()
-        if caller.watched:
+        if call.lineage.watched:
             windows += tuple(
-                AccountWindow(budget.account, window_at(budget.window, now).index) for budget in caller.watched
+                AccountWindow(budget.account, window_at(budget.window, now).index) for budget in call.lineage.watched
             )
         price_id, known = self._register.name(row)
         record = OpenRecord(
@@ -111,24 +164,30 @@ class Till:
             model=call.model,
             deployment=call.deployment.name,
             started_at=now,
-            serial=call.hold.wallet.serial if call.hold is not None else None,
+            serial=call.hold.serial if call.hold is not None else None,
             price_id=price_id,
             price=None if known else row,
         )
-        self._journal.opened(record)
+        books = self._books
+        books.journal.opened(record)
+        call.books = books
         call.opened = record
 
     def settle_reading(self, call: Call, reading: Reading, reply_tokens: int, *, outcome: Outcome, status: int) -> int:
         """A reply has come: charge what it says, or a marked estimate when it does not say. The cost.
 
-        `reply_tokens` is what its content looks like; the caller's own cap bounds it.
+        `reply_tokens` is what its content looks like; a cap bounds it, and what was held where that is a proven bound.
         """
         row = self._row(call.deployment, reading.served_model)
         if reading.usage is not None:
-            usage, measured = reading.usage, "reported"
-        else:
-            usage, measured = estimated(call.body_bytes, min(reply_tokens, call.output_max)), "estimated"
-        return self._settle(call, usage, reading, row, price(usage, row), measured, outcome, status)
+            cost = price(reading.usage, row)
+            return self._settle(call, reading.usage, reading, row, cost, "reported", outcome, status)
+        prepared = call.prepared
+        usage = Usage(input=prepared.guess, output=min(reply_tokens, prepared.output_max))
+        cost = price(usage, row)
+        if call.lineage.strict:
+            cost = min(cost, call.held_nusd)
+        return self._settle(call, usage, reading, row, cost, "estimated", outcome, status)
 
     def settle_free(self, call: Call, *, outcome: Outcome, status: int) -> None:
         """Foundry refused, or never got the request: nothing is charged."""
@@ -139,10 +198,12 @@ class Till:
         self._settle(call, Usage(), Reading(), None, call.held_nusd, "lost", outcome, status)
 
     def release(self, call: Call) -> None:
-        """The call does not begin after all."""
+        """The call does not begin after all: whatever it was given goes back."""
         if call.hold is not None:
             self._treasury.settle(call.hold, 0)
             call.hold = None
+        if call.ticket is not None:
+            call.ticket.settle(0)
 
     def _row(self, deployment: Deployment, served: str | None) -> PriceRow:
         """The price of the model that served; a price set in the configuration stands."""
@@ -150,13 +211,10 @@ class Till:
         assert row is not None
         if served is None or deployment.fixed_price:
             return row
-        key = (deployment.name, served)
-        known = self._served.get(key)
+        known = deployment.served.get(served)
         if known is None:
-            known = self._book.exact(served) or self._book.by_prefix(served) or row
-            deployment.seen(known)
-            if len(self._served) < SERVED_MAX:
-                self._served[key] = known
+            known = self._book.served(served, row)
+            deployment.seen(served, known)
         return known
 
     def _settle(
@@ -170,8 +228,9 @@ class Till:
         outcome: Outcome,
         status: int,
     ) -> int:
-        record = call.opened
+        record, books = call.opened, call.books
         assert record is not None
+        assert books is not None
         call.settled = True
         now_ns = perf_counter_ns()
         price_id, price_row = record.price_id, record.price
@@ -180,14 +239,14 @@ class Till:
             price_row = None if known else row
         duration_ns = now_ns - call.started_ns
         upstream_ns = (call.upstream_until_ns or now_ns) - call.upstream_from_ns if call.upstream_from_ns else 0
-        n = self._publisher.next_n(record.partition)
+        n = books.publisher.next_n(record.partition)
         event = UsageRecorded(
             id=EventId(uuid7()),
             at=self._clock.now(),
-            source=self._source,
+            source=f"proxy/{books.instance}",
             call_id=record.call_id,
             attempt=1,
-            instance=self._instance,
+            instance=books.instance,
             partition=record.partition,
             n=n,
             windows=record.windows,
@@ -215,13 +274,42 @@ class Till:
             price=price_row,
         )
         encoded = encode(event)
-        segment = self._journal.used(record.call_id, encoded)
-        self._publisher.offer(record.partition, n, encoded, segment)
+        segment = books.journal.used(record.call_id, encoded)
+        books.publisher.offer(record.partition, n, encoded, segment)
         if call.hold is not None:
             self._treasury.settle(call.hold, cost)
+        if call.ticket is not None:
+            call.ticket.settle(call.prepared.tokens if measured == "lost" else usage.prompt + usage.output)
         self.cost_nusd += cost
-        self.overdraft_nusd += max(0, cost - record.held_nusd) if record.serial is not None else 0
+        if cost > record.held_nusd and record.serial is not None:
+            self._overdrawn(call, usage, cost - record.held_nusd)
         return cost
+
+    def _overdrawn(self, call: Call, usage: Usage, beyond: int) -> None:
+        """Count what a call cost beyond its hold, by the first thing that was larger than thought."""
+        prepared = call.prepared
+        kind: OverdraftKind = "prompt"
+        if price(usage, prepared.row) <= call.held_nusd:
+            kind = "price"
+        elif usage.output > prepared.need.output:
+            kind = "output"
+        self.overdrafts[kind] += beyond
+        if self._by_kind is not None:
+            self._by_kind.add(beyond, kind)
+        if call.lineage.strict:
+            self.strict_overdrafts += 1
+            if self._strict is not None:
+                self._strict.add(1)
+            log.error(
+                "a call of a strict budget cost %d nano-dollars more than its proven bound of %d: model %s, deployment"
+                " %s, more %s than known (%s); correct the model's facts in model_info",
+                beyond,
+                call.held_nusd,
+                call.model,
+                call.deployment.name,
+                kind,
+                usage,
+            )
 
 
 def lost_event(record: OpenRecord, *, instance: InstanceId, n: int, source: str, clock: Clock) -> UsageRecorded:

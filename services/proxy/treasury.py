@@ -1,386 +1,326 @@
-"""Money for calls: wallets, and the conversation about them with the ledger's enforcer.
+"""The bank at work: time, messages and waiting calls for `domain/bank.py`, which decides everything.
 
-A call whose wallet has room is admitted here and now, in memory. Otherwise it waits its turn while one request
-per wallet is in flight; what waits when a request leaves is asked for together, with what the calls of the next
-seconds are likely to need. A wallet that runs low asks before anybody has to wait. Requests carry what is known of
-the wallets, renew the lease, and may be repeated, late or lost without harm.
+One treasury serves a process for life. When the ledger closes its instance, `renew` goes on under a new name with a
+new bank; calls that run keep the holds of the old one, calls that wait move to the new one.
 """
 
 import asyncio
+import contextlib
+import functools
 import logging
 from collections import deque
-from dataclasses import dataclass, field
+from itertools import count
+from time import perf_counter_ns
 
 import msgspec
 
 from services.proxy.directory import Directory
-from services.proxy.domain.admission import Caller
-from services.proxy.domain.wallet import Wallet
-from services.proxy.holds import Denied, Hold, Unreachable
-from shared.allotment import (
-    ASK_WAIT_MS,
-    BEAT_MS,
-    LEASE_MS,
-    RETRANSMIT_MS,
-    Ack,
-    Answer,
-    Ask,
-    Beat,
-    NotActive,
-    Refusal,
-    Reply,
-    Request,
-    Return,
-    Row,
-    decode_reply,
-    encode,
-)
+from services.proxy.domain.admission import Caller, Lineage
+from services.proxy.domain.bank import Bank
+from services.proxy.domain.effects import Admitted, Closed, Effect, Refuse, Send, Unreachable
+from services.proxy.domain.purse import BankTuning, Chain, slot_of
+from services.proxy.holds import Denied, Hold
+from services.proxy.holds import Unreachable as NobodyAnswers
+from shared.allotment import Level, NotActive, Request, decode_recall, decode_reply, encode
 from shared.bus import Bus
 from shared.clock import Clock
 from shared.errors import BusUnavailable
 from shared.ids import AccountId, InstanceId, KeyId
 from shared.tasks import Supervisor
-from shared.topology import allot_subject
+from shared.topology import allot_subject, recall_subject
 
 log = logging.getLogger(__name__)
 
-TIDY_S = 1.0
-WAITERS_MAX = 10_000
-POLICY_RETRY_S = 0.02
-ROWS_MAX = 2_000
-TOMBSTONES_MAX = 100_000
-FORGET_AFTER_MS = 300_000
-"""A wallet without calls for this long is emptied and forgotten."""
-
-_NOBODY = KeyId("")
-
-
-@dataclass(slots=True)
-class _Purse:
-    """What a key has here: its wallet in use, and the calls that wait for it."""
-
-    caller: Caller
-    wallet: Wallet
-    waiting: deque[tuple[int, asyncio.Future[Hold]]] = field(default_factory=deque[tuple[int, "asyncio.Future[Hold]"]])
-    asking: bool = False
-    freed_for: asyncio.Future[Hold] | None = None
-    """The call for which other wallets were asked to give back last."""
+CHAINS_MAX = 100_000
+"""Chains remembered for keys; beyond it all are made anew when next needed."""
+WAITS_KEPT = 4_096
+"""How many waits for money the metric of their length looks back on."""
+END_WAIT_S = 2.0
+"""How long the end waits until the ledger knows what was given back."""
 
 
 class Treasury:
-    """All wallets of this instance."""
+    """Money for the calls of this process."""
 
-    def __init__(self, bus: Bus, directory: Directory, clock: Clock, instance: InstanceId, partitions: int) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        directory: Directory,
+        clock: Clock,
+        instance: InstanceId,
+        partitions: int,
+        tuning: BankTuning | None = None,
+    ) -> None:
         self._bus = bus
         self._directory = directory
         self._clock = clock
-        self._instance = instance
+        self._now_ms = clock.monotonic_ms
         self._partitions = partitions
         self._tasks = Supervisor()
-        self._purses: dict[str, _Purse] = {}
-        self._wallets: dict[int, Wallet] = {}
-        self._gone: dict[int, int] = {}
-        self._serial = 0
-        self._lease_until_ms = [0] * partitions
-        self._epoch = [0] * partitions
+        self._chains: dict[str, Chain] = {}
+        self._calls: dict[int, asyncio.Future[Hold]] = {}
+        self._tokens = count(1)
+        self._sends = count(1)
+        self._waited_ns: deque[int] = deque(maxlen=WAITS_KEPT)
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = 0
+        self._ended = False
+        self._told = asyncio.Event()
+        self._renewed = asyncio.Event()
         self.closed = asyncio.Event()
-        self.asks = 0
-        self.waits = 0
+        self.bank = Bank(instance, partitions, tuning or BankTuning(), self._current)
+        self._slots = self.bank.slots
 
     def start(self, tasks: Supervisor) -> None:
-        """Begin to beat and to tidy."""
-        tasks.keep("beats", self._beat)
-        tasks.keep("tidy", self._tidy)
+        """Begin to listen to recalls. Beats and all else begin with the first ask."""
+        tasks.keep("recalls", self._listen)
 
-    # ---- holding and settling ------------------------------------------------------------------------
+    # ---- calls -----------------------------------------------------------------------------------------
 
-    def try_hold(self, caller: Caller, amount: int) -> Hold | None:
-        """Money at hand for a call, or None: then `hold` waits for it."""
-        purse = self._purses.get(caller.key_id)
-        if purse is None or purse.waiting or purse.wallet.lineage != caller.accounts:
+    def try_hold(self, caller: Caller, lineage: Lineage, amount: int, most: int) -> Hold | None:
+        """Money at hand for a call, or None: then `hold` waits for it. `amount` ≤ held ≤ `most`."""
+        purse = self._slots.get(caller.key_id if lineage is caller.common else slot_of(caller.key_id, lineage.model))
+        if purse is None:
             return None
-        wallet = purse.wallet
-        now = self._clock.monotonic_ms()
-        if now >= self._lease_until_ms[wallet.partition] or not wallet.hold(amount, now):
-            return None
-        if not purse.asking and wallet.low(now):
-            self._start_asking(purse, ahead=True)
-        return Hold(wallet, amount)
+        bank = self.bank
+        if purse.chain.accounts is not lineage.accounts:
+            return self._act_after(bank.try_hold(self._chain(caller, lineage), amount, most, self._now_ms()))
+        hold = bank.draw(purse, amount, most, self._now_ms())
+        if bank.effects:
+            self._act()
+        return hold
 
-    async def hold(self, caller: Caller, amount: int) -> Hold:
-        """Money for a call, asked for if need be. Raises Denied or Unreachable."""
-        purse = self._purse(caller)
-        if len(purse.waiting) >= WAITERS_MAX:
-            raise Unreachable
-        future: asyncio.Future[Hold] = asyncio.get_running_loop().create_future()
-        purse.waiting.append((amount, future))
-        self.waits += 1
-        if not purse.asking:
-            self._start_asking(purse, ahead=False)
+    async def hold(self, caller: Caller, lineage: Lineage, amount: int, most: int) -> Hold:
+        """Money for a call, asked for if need be. Raises Denied or Unreachable (of `holds`)."""
+        token = next(self._tokens)
+        call: asyncio.Future[Hold] = asyncio.get_running_loop().create_future()
+        self._calls[token] = call
+        self.bank.wait(token, self._chain(caller, lineage), amount, most, self._now_ms())
+        self._act()
+        if not call.done():
+            since_ns = perf_counter_ns()
+            call.add_done_callback(lambda _: self._waited_ns.append(perf_counter_ns() - since_ns))
         try:
-            return await future
+            hold = await call
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled() and future.exception() is None:
-                self.settle(future.result(), 0)  # granted in the very moment the call was given up
+            if self._calls.pop(token, None) is not None:
+                self.bank.cancel(token)
+                self._act()
+            elif not call.cancelled() and call.exception() is None:
+                self.settle(call.result(), 0)  # granted in the very moment the call was given up
             raise
+        if not self.bank.owns(hold):  # the instance was closed in the very moment of the grant
+            return await self.hold(caller, lineage, amount, most)
+        return hold
 
     def settle(self, hold: Hold, cost: int) -> None:
         """A call has ended: its hold becomes `cost`."""
-        hold.wallet.settle(hold.amount, cost)
+        wallet = hold.wallet
+        wallet.holds -= hold.amount
+        wallet.spent += cost
+        bank = self.bank
+        if wallet.alert or bank.refusals.reserved:
+            bank.settled(wallet, self._now_ms())
+            self._act()
 
-    def _purse(self, caller: Caller) -> _Purse:
-        purse = self._purses.get(caller.key_id)
-        if purse is None:
-            purse = _Purse(caller, self._new_wallet(caller))
-            self._purses[caller.key_id] = purse
-        elif purse.wallet.lineage != caller.accounts:
-            self._replace(purse, caller)
-        return purse
+    def wait_p99_ms(self) -> float:
+        """The 99th percentile of how long the last calls that had to wait for money did so."""
+        waited = sorted(self._waited_ns)
+        return waited[len(waited) * 99 // 100] / 1e6 if waited else 0.0
 
-    def _new_wallet(self, caller: Caller) -> Wallet:
-        self._serial += 1
-        wallet = Wallet(
-            serial=self._serial,
-            key_id=caller.key_id,
-            lineage=caller.accounts,
-            partition=caller.partition,
-            last_call_ms=self._clock.monotonic_ms(),
-        )
-        self._wallets[wallet.serial] = wallet
-        return wallet
+    # ---- what the ledger tells all ---------------------------------------------------------------------
 
-    def _replace(self, purse: _Purse, caller: Caller) -> None:
-        """The wallet in use is over (window, lineage): let it drain, begin a new one."""
-        purse.wallet.draining = True
-        purse.caller = caller
-        purse.wallet = self._new_wallet(caller)
+    def level(self, level: Level) -> None:
+        """The state of an account, from the bucket of levels."""
+        now_ms = self._now_ms()
+        ends_ms: int | None = None
+        if level.until_s is not None:
+            ends_ms = now_ms + int((level.until_s - self._clock.now().timestamp()) * 1_000)
+        self.bank.level(level, now_ms, ends_ms)
 
-    # ---- asking --------------------------------------------------------------------------------------
+    def level_gone(self, account: AccountId) -> None:
+        """An account has no level any more."""
+        self.bank.level_gone(account)
 
-    def _start_asking(self, purse: _Purse, *, ahead: bool) -> None:
-        purse.asking = True
-        self._tasks.start(f"ask-{purse.caller.key_id}", self._serve_waiting(purse, ahead))
+    # ---- one name after another ------------------------------------------------------------------------
 
-    async def _serve_waiting(self, purse: _Purse, ahead: bool) -> None:
-        """Ask until nobody waits (with `ahead` once even so); the only task that asks for this key. The first in line
-        waits ASK_WAIT_MS at most, whatever is answered meanwhile."""
-        try:
-            if ahead:
-                await self._ask(purse)
-            first: list[asyncio.Future[Hold]] = []
-            since = 0
-            while self._admit_waiting(purse):
-                now = self._clock.monotonic_ms()
-                if first != [purse.waiting[0][1]]:
-                    first, since = [purse.waiting[0][1]], now
-                elif now - since >= ASK_WAIT_MS:
-                    self._fail_waiting(purse)
-                    return
-                await self._ask(purse)
-        except BaseException:
-            self._fail_waiting(purse)
-            raise
-        finally:
-            purse.asking = False
-
-    def _admit_waiting(self, purse: _Purse) -> bool:
-        """Admit in order of arrival while there is room; whether anybody still waits."""
-        now = self._clock.monotonic_ms()
-        wallet = purse.wallet
-        while purse.waiting:
-            amount, future = purse.waiting[0]
-            if future.done():
-                purse.waiting.popleft()
-                continue
-            if now >= self._lease_until_ms[wallet.partition] or not wallet.hold(amount, now):
-                return True
-            purse.waiting.popleft()
-            future.set_result(Hold(wallet, amount))
-        return False
-
-    async def _ask(self, purse: _Purse) -> None:
-        """One request, for all that wait and what is likely to come."""
-        wallet = purse.wallet
-        now = self._clock.monotonic_ms()
-        if wallet.draining or (wallet.term and not wallet.open(now)):
-            self._replace(purse, self._directory.current(purse.caller.key_id) or purse.caller)
-            wallet = purse.wallet
-        amounts = [amount for amount, future in purse.waiting if not future.done()]
-        first = amounts[0] if amounts else 0
-        base = wallet.returned + wallet.spent + wallet.holds
-        wallet.rseq += 1
-        self.asks += 1
-        answer = await self._request(
-            wallet.partition,
-            Ask(
-                instance=self._instance,
-                serial=wallet.serial,
-                key_id=wallet.key_id,
-                lineage=wallet.lineage,
-                policy_rev=purse.caller.policy_rev,
-                rseq=wallet.rseq,
-                need=base + first,
-                want=base + sum(amounts) + wallet.ahead(now),
-                least=min(amounts, default=0),
-                sent_ms=now,
-                rows=(wallet.row(),),
-            ),
-        )
-        if isinstance(answer, Answer):
-            await self._believe(purse, wallet, answer, first)
-
-    async def _believe(self, purse: _Purse, wallet: Wallet, answer: Answer, asked: int) -> None:
-        """Take an answer in; `asked` is the call that its verdict is about (0: nobody waited)."""
-        partition = wallet.partition
-        until = min(answer.sent_ms + answer.admit_for_ms, answer.sent_ms + LEASE_MS)
-        wallet.learn(answer.granted, answer.term, until)
-        wallet.tight = answer.tight
-        if answer.verdict == "closed":
-            self.closed.set()
-            self._lease_until_ms = [0] * self._partitions
-        stale = answer.epoch < self._epoch[partition]
-        self._epoch[partition] = max(self._epoch[partition], answer.epoch)
-        if answer.verdict == "policy":
-            self._replace(purse, self._directory.current(purse.caller.key_id) or purse.caller)
-        if stale or answer.verdict in ("policy", "closed"):
-            await asyncio.sleep(POLICY_RETRY_S)
-            return
-        if answer.verdict in ("exceeded", "reserved") and answer.refusal is not None and asked:
-            self._admit_waiting(purse)
-            if answer.verdict == "reserved" and await self._free_siblings(purse, answer.refusal.account):
-                return  # ask again: what other wallets of this instance kept in reserve may be enough
-            self._deny_waiting(purse, asked, answer.verdict, answer.refusal)
-
-    async def _free_siblings(self, purse: _Purse, account: AccountId) -> bool:
-        """Give back what other wallets of this instance hold idle of an account; whether it was anything.
-
-        Tried once for each call that waits first, so that two keys cannot take money from each other for ever.
-        """
-        first = purse.waiting[0][1] if purse.waiting else None
-        if first is None or purse.freed_for is first:
-            return False
-        purse.freed_for = first
-        mine = purse.wallet
-        freed = 0
-        for wallet in self._wallets.values():
-            owner = self._purses.get(wallet.key_id)
-            wanted = owner is not None and owner.wallet is wallet and owner.waiting
-            if wallet is not mine and wallet.partition == mine.partition and account in wallet.lineage and not wanted:
-                freed += wallet.give_back_all()
-        if freed == 0:
-            return False
-        rows, sent = self._rows(mine.partition), self._clock.monotonic_ms()
-        return await self._request(mine.partition, Return(instance=self._instance, rows=rows, sent_ms=sent)) is not None
-
-    def _deny_waiting(self, purse: _Purse, asked: int, verdict: str, refusal: Refusal) -> None:
-        """Refuse all that want as much as was asked for in vain, or more; smaller ones still have their turn."""
-        waiting = [(amount, future) for amount, future in purse.waiting if not future.done()]
-        purse.waiting.clear()
-        for amount, future in waiting:
-            if amount >= asked:
-                future.set_exception(Denied(verdict, refusal))
-            else:
-                purse.waiting.append((amount, future))
-
-    def _fail_waiting(self, purse: _Purse) -> None:
-        for _, future in purse.waiting:
-            if not future.done():
-                future.set_exception(Unreachable())
-        purse.waiting.clear()
-
-    # ---- talking to the enforcer ---------------------------------------------------------------------
-
-    async def _request(self, partition: int, request: Request) -> Reply | None:
-        """Send until answered, the same message each time; None when nobody answered within ASK_WAIT_MS."""
-        data = encode(request)
-        deadline = request.sent_ms + ASK_WAIT_MS
-        while (left := deadline - self._clock.monotonic_ms()) > 0:
-            try:
-                raw = await self._bus.request(allot_subject(partition), data, timeout_s=min(left, RETRANSMIT_MS) / 1000)
-                reply = decode_reply(raw)
-            except BusUnavailable:
-                await asyncio.sleep(POLICY_RETRY_S)
-                continue
-            except msgspec.MsgspecError as error:
-                log.error("the enforcer's answer cannot be read: %s", error)
-                return None
-            if isinstance(reply, NotActive):
-                await asyncio.sleep(POLICY_RETRY_S)
-                continue
-            self._lease_until_ms[partition] = max(self._lease_until_ms[partition], reply.sent_ms + LEASE_MS)
-            if isinstance(reply, Ack):
-                self._learn_known(reply, partition)
-            if self.closed.is_set():
-                self._lease_until_ms = [0] * self._partitions  # nothing more may be held under this name
-            return reply
-        return None
-
-    def _learn_known(self, ack: Ack, partition: int) -> None:
-        """Believe what the log has; money granted for a wallet we have forgotten goes back at once."""
-        if ack.closed:
-            self.closed.set()
-        for known in ack.known:
-            wallet = self._wallets.get(known.serial)
-            if wallet is None:
-                spent = self._gone.get(known.serial, 0)
-                wallet = Wallet(serial=known.serial, key_id=_NOBODY, lineage=(), partition=partition, spent=spent)
-                wallet.draining = True
-                self._wallets[known.serial] = wallet
-            wallet.learn(known.granted, known.term, ack.sent_ms + known.admit_for_ms)
-            wallet.returned_known = max(wallet.returned_known, known.returned)
-
-    def _rows(self, partition: int) -> tuple[Row, ...]:
-        """The wallets of a partition, those first whose returns the ledger does not know yet."""
-        wallets = [wallet for wallet in self._wallets.values() if wallet.partition == partition]
-        wallets.sort(key=lambda wallet: wallet.returned_known >= wallet.returned)
-        return tuple(wallet.row() for wallet in wallets[:ROWS_MAX])
-
-    async def _beat(self) -> None:
-        """Say that this instance lives, in every partition where it has wallets."""
-        while True:
-            await asyncio.sleep(BEAT_MS / 1000)
-            for partition in range(self._partitions):
-                rows = self._rows(partition)
-                if rows:
-                    sent = self._clock.monotonic_ms()
-                    await self._request(partition, Beat(instance=self._instance, rows=rows, sent_ms=sent))
-
-    async def _tidy(self) -> None:
-        """Give back what is not likely to be needed, and forget wallets that are over."""
-        while True:
-            await asyncio.sleep(TIDY_S)
-            await self.give_back()
-
-    async def give_back(self) -> None:
-        """Return idle money of every wallet and drop those that the ledger knows to be empty."""
-        now = self._clock.monotonic_ms()
-        changed: set[int] = set()
-        for wallet in list(self._wallets.values()):
-            purse = self._purses.get(wallet.key_id)
-            in_use = purse is not None and purse.wallet is wallet
-            if purse is not None and in_use and purse.waiting:
-                continue
-            if (wallet.term and now >= wallet.admit_until_ms) or now - wallet.last_call_ms > FORGET_AFTER_MS:
-                wallet.draining = True
-            if wallet.give_back(now) > 0 or wallet.returned_known < wallet.returned:
-                changed.add(wallet.partition)
-            if wallet.empty():
-                self._forget(wallet)
-                if in_use:
-                    del self._purses[wallet.key_id]
-        for partition in changed:
-            sent = self._clock.monotonic_ms()
-            await self._request(partition, Return(instance=self._instance, rows=self._rows(partition), sent_ms=sent))
-
-    def _forget(self, wallet: Wallet) -> None:
-        del self._wallets[wallet.serial]
-        self._gone[wallet.serial] = wallet.spent
-        if len(self._gone) > TOMBSTONES_MAX:
-            del self._gone[next(iter(self._gone))]
+    def renew(self, instance: InstanceId) -> None:
+        """Go on under a new name: nothing is carried over but what was refused, and the calls that wait."""
+        old = self.bank
+        self.bank = Bank(instance, self._partitions, old.tuning, self._current, old.refusals)
+        self.bank.asks, self.bank.waits = old.asks, old.waits
+        self.bank.recalls, self.bank.recalled_nusd = old.recalls, old.recalled_nusd
+        self._slots = self.bank.slots
+        self.closed.clear()
+        self._renewed.set()
+        now_ms = self._now_ms()
+        for waiter in old.take_waiting():
+            self.bank.wait(waiter.token, waiter.chain, waiter.amount, waiter.most, now_ms)
+        self._act()
 
     async def close(self) -> None:
-        """No call runs any more: give everything back."""
-        for wallet in self._wallets.values():
-            wallet.draining = True
-        await self.give_back()
+        """No call runs any more: give everything back, and wait a little until the ledger knows."""
+        try:
+            self.bank.end(self._now_ms())
+            self._act()
+            async with asyncio.timeout(END_WAIT_S):
+                while not self.bank.told:
+                    self._told.clear()
+                    await self._told.wait()
+        except TimeoutError:
+            log.warning("the ledger has not heard what was given back; it will when this instance is closed")
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """End at once: who waits is told that nobody answers."""
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for token in list(self._calls):
+            self._fail(token, NobodyAnswers())
         await self._tasks.close()
+
+    # ---- metrics ---------------------------------------------------------------------------------------
+
+    def idle_nusd(self) -> int:
+        """Money at hand that no call holds."""
+        return self.bank.vault.idle_nusd()
+
+    def held_nusd(self) -> int:
+        """Money held by running calls."""
+        return self.bank.vault.held_nusd()
+
+    def lease_left_s(self) -> float:
+        """How long calls are still admitted if the ledger says nothing more; 0 while no money was asked for."""
+        return self.bank.lease_left_ms(self._now_ms()) / 1_000
+
+    # ---- inside ----------------------------------------------------------------------------------------
+
+    def _chain(self, caller: Caller, lineage: Lineage) -> Chain:
+        """The chain of a lineage; the same object as long as the policy is."""
+        slot = slot_of(caller.key_id, lineage.model)
+        chain = self._chains.get(slot)
+        if chain is None or chain.accounts is not lineage.accounts or chain.policy_rev != caller.policy_rev:
+            chain = Chain(caller.key_id, lineage.accounts, lineage.model, caller.partition, caller.policy_rev)
+            if len(self._chains) >= CHAINS_MAX:
+                self._chains.clear()
+            self._chains[slot] = chain
+        return chain
+
+    def _current(self, key_id: KeyId, model: str) -> Chain | None:
+        """What policy says by now (see `domain/purses.py`).
+
+        A call that began when models did not matter does not say its model: if they matter by now, it has to come
+        again, and nothing is to be held for it here.
+        """
+        caller = self._directory.current(key_id)
+        if caller is None:
+            return None
+        if not model and caller.common is None:
+            return Chain(key_id, (), model, caller.partition, caller.policy_rev)
+        return self._chain(caller, caller.lineage(model))
+
+    def _act_after(self, hold: Hold | None) -> Hold | None:
+        self._act()
+        return hold
+
+    def _act(self) -> None:
+        """Do what the bank wants done, and come back when it is due."""
+        for effect in self.bank.take_effects():
+            self._do(effect)
+        self._told.set()
+        self._schedule()
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case Send():
+                if not self._ended:
+                    self._tasks.start(f"ledger-{next(self._sends)}", self._send(self.bank, effect))
+            case Admitted():
+                call = self._calls.pop(effect.token, None)
+                if call is None or call.done():
+                    self.settle(effect.hold, 0)
+                else:
+                    call.set_result(effect.hold)
+            case Refuse():
+                self._fail(effect.token, Denied(effect.verdict, effect.refusal))
+            case Unreachable():
+                self._fail(effect.token, NobodyAnswers())
+            case Closed():
+                self.closed.set()
+
+    def _fail(self, token: int, error: Exception) -> None:
+        call = self._calls.pop(token, None)
+        if call is not None and not call.done():
+            call.set_exception(error)
+
+    def _schedule(self) -> None:
+        now_ms = self._now_ms()
+        due_ms = self.bank.due_ms(now_ms)
+        if due_ms is None or self._ended:
+            return
+        if self._timer is not None:
+            if now_ms < due_ms >= self._timer_ms:
+                return
+            self._timer.cancel()
+        self._timer_ms = due_ms
+        self._timer = asyncio.get_running_loop().call_later((due_ms - now_ms) / 1_000, self.tick)
+
+    def tick(self) -> None:
+        """Do what is due. Calls itself when something is."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.bank.tick(self._now_ms())
+        self._act()
+
+    async def _send(self, bank: Bank, effect: Send) -> None:
+        """One copy of a request; its reply is welcome as long as somebody may wait for it."""
+        partition, request = effect.partition, effect.request
+        try:
+            raw = await self._bus.request(
+                allot_subject(partition), encode(request), timeout_s=bank.tuning.ask_wait_ms / 1_000
+            )
+            reply = decode_reply(raw)
+        except BusUnavailable:
+            self._failed(bank, partition, request)
+            return
+        except msgspec.MsgspecError as error:
+            log.error("the enforcer's answer cannot be read: %s", error)
+            self._failed(bank, partition, request)
+            return
+        if isinstance(reply, NotActive):
+            self._failed(bank, partition, request)
+            return
+        bank.heard(partition, reply, self._now_ms())
+        if bank is self.bank:
+            self._act()
+
+    def _failed(self, bank: Bank, partition: int, request: Request) -> None:
+        bank.failed(partition, request, self._now_ms())
+        if bank is self.bank:
+            self._schedule()
+
+    async def _listen(self) -> None:
+        """Hear recalls under the present name, until there is another."""
+        self._renewed.clear()
+        bank = self.bank
+
+        async with contextlib.AsyncExitStack() as subscriptions:
+            for partition in range(self._partitions):
+                heard = functools.partial(self.recalled, bank, partition)
+                subscription = await self._bus.subscribe(recall_subject(partition, bank.instance), heard)
+                subscriptions.push_async_callback(subscription.unsubscribe)
+            await self._renewed.wait()
+
+    def recalled(self, bank: Bank, partition: int, data: bytes) -> None:
+        """The enforcer of a partition wants idle money back; answered at once."""
+        try:
+            recall = decode_recall(data)
+        except msgspec.MsgspecError as error:
+            log.error("a recall cannot be read: %s", error)
+            return
+        if bank is self.bank:
+            bank.recalled(partition, recall, self._now_ms())
+            self._act()

@@ -27,6 +27,8 @@ RECONNECT_WAIT_S = 0.25
 RECONNECT_FOR_EVER = -1
 PING_INTERVAL_S = 5
 PINGS_OUTSTANDING_MAX = 2
+SUBSCRIPTION_MESSAGES_MAX = 10_000
+SUBSCRIPTION_BYTES_MAX = 32 * 1024 * 1024
 PENDING_BYTES_MAX = 32 * 1024 * 1024
 FLUSHER_QUEUE_MAX = 4096
 API_TIMEOUT_S = 5.0
@@ -210,7 +212,16 @@ class Bus:
             raise_problem(reply.error)
         return PubAck(stream=reply.stream, seq=reply.seq, duplicate=reply.duplicate)
 
-    async def append(self, subject: str, data: bytes, *, fence: str, expected: int, msg_id: str) -> int:
+    async def append(
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        fence: str,
+        expected: int,
+        msg_id: str,
+        timeout_s: float = PUBLISH_TIMEOUT_S,
+    ) -> int:
         """Append only if the last sequence of all subjects matching `fence` is `expected`; the new sequence.
 
         Both headers are needed: without the second the server compares the exact subject only, and two
@@ -224,6 +235,7 @@ class Bus:
                 "Nats-Expected-Last-Subject-Sequence": str(expected),
                 "Nats-Expected-Last-Subject-Sequence-Subject": fence,
             },
+            timeout_s=timeout_s,
         )
         if ack.duplicate:
             raise Conflict(f"{msg_id} was appended before")
@@ -275,6 +287,32 @@ class Bus:
         # the subscription; by then the SUB is on its way, and the second PONG proves it.
         for _ in range(2):
             await self._client.flush(timeout=CONNECT_TIMEOUT_S)
+        return subscription
+
+    async def subscribe(self, subject: str, handler: Callable[[bytes], None]) -> Subscription:
+        """Hear every message on a subject, in order per sender; the server knows the subscription on return.
+
+        What arrives faster than `handler` takes it is dropped beyond SUBSCRIPTION_MESSAGES_MAX, with a warning.
+        Raises BusUnavailable.
+        """
+
+        async def on_message(message: Msg) -> None:
+            try:
+                handler(message.data)
+            except Exception:
+                log.exception("a message on %s failed", message.subject)
+
+        try:
+            subscription = await self._client.subscribe(
+                subject,
+                cb=on_message,
+                pending_msgs_limit=SUBSCRIPTION_MESSAGES_MAX,
+                pending_bytes_limit=SUBSCRIPTION_BYTES_MAX,
+            )
+            for _ in range(2):  # see `serve`
+                await self._client.flush(timeout=CONNECT_TIMEOUT_S)
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            raise BusUnavailable(f"no subscription to {subject}: {error!r}") from error
         return subscription
 
     async def inbox(self, on_message: Callable[[Msg], Awaitable[None]]) -> tuple[str, Subscription]:

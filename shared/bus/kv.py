@@ -18,6 +18,15 @@ class Entry:
     revision: int
 
 
+class _SubjectsState(msgspec.Struct, frozen=True):
+    subjects: dict[str, int] | None = None
+
+
+class _Subjects(msgspec.Struct, frozen=True):
+    state: _SubjectsState = _SubjectsState()
+    error: ApiProblem | None = None
+
+
 class _Stored(msgspec.Struct, frozen=True):
     subject: str = ""
     seq: int = 0
@@ -69,6 +78,15 @@ class Bucket:
         if revision is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
         await self._bus.publish(f"$KV.{self.name}.{key}", b"", headers=headers)
+
+    async def keys(self, pattern: str) -> list[str]:
+        """Keys that match a pattern such as `chunk.>`, those that were removed included."""
+        prefix = f"$KV.{self.name}."
+        request = msgspec.json.encode({"subjects_filter": prefix + pattern})
+        answer = msgspec.json.decode(await self._bus.api(f"STREAM.INFO.KV_{self.name}", request), type=_Subjects)
+        if answer.error is not None:
+            raise_problem(answer.error)
+        return sorted(subject.removeprefix(prefix) for subject in answer.state.subjects or {})
 
     async def _last(self, key: str) -> _Stored | None:
         request = msgspec.json.encode({"last_by_subj": f"$KV.{self.name}.{key}"})

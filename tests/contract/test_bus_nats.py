@@ -1,5 +1,6 @@
 """Real NATS keeps the contract of the bus."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -22,3 +23,22 @@ class TestNats(BusContract):
             await request.respond(await responder(request.data))
 
         await bus.serve(subject, handle)
+
+    async def test_a_subscription_hears_every_message_once_the_call_returns(self, bus: Bus) -> None:
+        heard: list[bytes] = []
+        done = asyncio.Event()
+
+        def handler(data: bytes) -> None:
+            heard.append(data)
+            if data == b"bad":
+                raise ValueError("a handler's error ends nothing")
+            if data == b"last":
+                done.set()
+
+        subscription = await bus.subscribe("gossip.v1.limits", handler)
+        for data in (b"one", b"bad", b"last"):
+            await bus.send("gossip.v1.limits", data)
+        async with asyncio.timeout(5):
+            await done.wait()
+        assert heard == [b"one", b"bad", b"last"]
+        await subscription.unsubscribe()

@@ -99,8 +99,9 @@ def test_every_error_code_is_documented() -> None:
 
 @pytest.mark.parametrize("path", sorted(ADMIN_TABLE))
 def test_every_admin_route_is_documented(path: bytes) -> None:
-    (method,) = ADMIN_TABLE[path].methods
-    assert f"{method} {path.decode()}" in page("api.md")
+    text = page("api.md")
+    for method in ADMIN_TABLE[path].methods:
+        assert f"{method} {path.decode()}" in text
 
 
 @pytest.mark.parametrize("path", sorted(INFERENCE_TABLE))

@@ -56,7 +56,7 @@ class FakeEnforcer:
         if self.gate is not None:
             await self.gate.wait()
         if fault == "not_active":
-            self.clock.advance(0.02)
+            self.clock.advance(0.25)
             return encode(NotActive(sent_ms=request.sent_ms))
         if fault == "garbage":
             return b"rubbish"
@@ -85,10 +85,7 @@ class FakeEnforcer:
             else:
                 verdict = self.short
         if verdict in ("exceeded", "reserved"):
-            refusal = Refusal(
-                account=ACCOUNT, scope_kind="key", scope_id="k1", limit=self.limit, spent=0, reserved=0, room=room,
-                window_start_s=0,
-            )  # fmt: skip
+            refusal = self.refusal()
         return Answer(
             epoch=self.epoch,
             serial=ask.serial,
@@ -100,6 +97,14 @@ class FakeEnforcer:
             term=TERM if have else (),
             refusal=refusal,
         )
+
+    def refusal(self) -> Refusal:
+        """Why there is no money."""
+        room = self.limit - self.out()
+        return Refusal(
+            account=ACCOUNT, scope_kind="key", scope_id="k1", limit=self.limit, spent=0, reserved=0, room=room,
+            window_start_s=0,
+        )  # fmt: skip
 
     def _ack(self, request: Asked) -> Ack:
         known = tuple(

@@ -13,7 +13,7 @@ from tests.support.stack import Stack, stack_folder, wait_until
 
 pytestmark = pytest.mark.stack
 
-CHILDREN = ("proxy-1", "ledger-enforcer", "ledger-bookkeeper", "auth", "scheduler", "nats", "postgres", "simulator")
+CHILDREN = ("proxy", "ledger-enforcer", "ledger-bookkeeper", "auth", "scheduler", "nats", "postgres", "simulator")
 CALLS_BETWEEN = 150
 RECOVERY_S = 60.0
 
@@ -70,7 +70,7 @@ def test_every_child_in_turn(own_stack: Stack) -> None:
             wait_until(f"calls before the end of {name}", lambda goal=goal: load.good >= goal, timeout_s=60)
             pid = own_stack.pid(name)
             os.kill(pid, signal.SIGKILL)
-            if name in ("proxy-1", "simulator"):
+            if name in ("proxy", "simulator"):
                 killed_in_flight += load.workers
             wait_until(f"{name} again", lambda name=name, pid=pid: _child(own_stack, name) not in (None, pid), 30)
             goal = load.good + CALLS_BETWEEN

@@ -10,7 +10,7 @@ from services.auth.secret import checksum
 from shared.access import SecretHasher
 from shared.bus import Bucket, Bus
 from shared.money import NUSD_PER_USD
-from shared.policy import KeyRecord, OrgRecord, SecretRecord, TeamRecord
+from shared.policy import KeyRecord, Limits, OrgRecord, SecretRecord, TeamRecord
 from shared.topology import KEYS_BUCKET, key_kv, org_kv, team_kv
 from tests.support.auth import MASTER_KEY, Auth, auth_running, migrated, settings_for
 from tests.support.servers import NatsServer
@@ -52,7 +52,7 @@ async def test_the_call_of_the_story_and_what_the_proxies_see(auth: Auth, keys: 
     assert made["key_name"] == f"sk-...{made['key'][-4:]}"
     assert made["token_id"] == made["token"]
     assert {name: made[name] for name in STORY} == STORY
-    assert made["pending"] == ["tpm_limit", "rpm_limit"]
+    assert made["budget_thresholds"] == [80]
     assert made["warnings"] == []
     assert made["expires"] is None
     reset = datetime.fromisoformat(made["budget_reset_at"]) - datetime.fromisoformat(made["created_at"])
@@ -68,6 +68,7 @@ async def test_the_call_of_the_story_and_what_the_proxies_see(auth: Auth, keys: 
     assert isinstance(key, KeyRecord)
     assert key.models == ("gpt-4o", "text-embedding-3-large")
     assert key.seq < secret.seq, "the secret comes last"
+    assert key.limits == Limits(rpm=500, tpm=100_000)
     [budget] = key.budgets
     assert budget.limit_nusd == 200 * NUSD_PER_USD
     assert budget.account.startswith("acct_")
@@ -126,7 +127,7 @@ async def test_teams_organizations_and_their_keys(auth: Auth, keys: Bucket) -> N
         {"team_alias": "search", "team_id": "t-search", "organization_id": "acme", "max_budget": 500,
          "soft_budget": 400, "budget_duration": "1mo", "budget_timezone": "Europe/Berlin", "rpm_limit": 9},
     )  # fmt: skip
-    assert team["pending"] == ["rpm_limit"]
+    assert team["rpm_limit"] == 9
     assert team["budget_timezone"] == "Europe/Berlin"
     key = await auth.post("/key/generate", {"team_id": "t-search", "key_alias": "k1"})
     assert key["organization_id"] == "acme", "a key's organization is its team's"
@@ -186,7 +187,7 @@ async def test_update_changes_what_is_sent_and_clears_what_is_null(auth: Auth, k
 
     changed = await auth.post("/key/update", {"key": made["key"], "max_budget": 300, "rpm_limit": None})
     assert changed["max_budget"] == 300
-    assert changed["pending"] == ["tpm_limit"]
+    assert (changed["rpm_limit"], changed["tpm_limit"]) == (None, 100_000)
     assert changed["metadata"] == {"owner": "ada"}
     assert changed["expires"] is not None
     second = await record(keys, name, KeyRecord)
@@ -256,10 +257,11 @@ async def test_bodies_that_are_refused(auth: Auth) -> None:
         assert answer.status_code == 400, answer.text
         return answer.json()["error"]
 
-    for content in (b"", b"[]", b"null", b"{", b"\xff", b"[" * 5000 + b"]" * 5000, b'{"max_budget": NaN}'):
+    for content in (b"", b"[]", b"null", b"{", b"\xff", b"[" * 5000 + b"]" * 5000, b'{"max_budget": nan}'):
         assert (await refused("/key/generate", content))["code"] == "invalid_json"
     for content, param in (
         (b'{"max_budget": true}', "max_budget"),
+        (b'{"max_budget": NaN}', "max_budget"),
         (b'{"max_budget": "5"}', "max_budget"),
         (b'{"max_budget": -1}', "max_budget"),
         (b'{"max_budget": 1e300}', "max_budget"),
@@ -267,7 +269,7 @@ async def test_bodies_that_are_refused(auth: Auth) -> None:
         (b'{"budget_duration": "30d"}', "budget_duration"),
         (b'{"max_budget": 1, "budget_duration": "soon"}', "budget_duration"),
         (b'{"max_budget": 1, "budget_duration": "1mo", "budget_timezone": "Mars/Base"}', "budget_timezone"),
-        (b'{"max_budget": 1, "budget_duration": "30d", "budget_timezone": "Europe/Berlin"}', "budget_timezone"),
+        (b'{"max_budget": 1, "budget_duration": "30h", "budget_timezone": "Europe/Berlin"}', "budget_timezone"),
         (b'{"duration": "0d"}', "duration"),
         (b'{"rpm_limit": -1}', "rpm_limit"),
         (b'{"rpm_limit": 1.5}', "rpm_limit"),
@@ -281,7 +283,7 @@ async def test_bodies_that_are_refused(auth: Auth) -> None:
         (b'{"key_alias": "a\\u0000b"}', "key_alias"),
         (b'{"team_id": "a.b"}', "team_id"),
         (b'{"user_id": "ada"}', "user_id"),
-        (b'{"max_parallel_requests": 1}', "max_parallel_requests"),
+        (b'{"tpd_limit": 1}', "tpd_limit"),
         (b'{"max_budgt": 1}', "max_budgt"),
     ):
         assert (await refused("/key/generate", content))["param"] == param, content

@@ -5,15 +5,20 @@ from collections.abc import AsyncGenerator
 from functools import partial
 
 import asyncpg
+import msgspec
 import pytest
 
 from services.auth.commits import Commits
+from services.auth.domain import budget_object
 from services.auth.domain import key as domain
 from services.auth.domain import org as org_domain
+from services.auth.domain.budget import BudgetPatch
+from services.auth.domain.budget_object import Attached, BudgetState, DefineBudget
 from services.auth.domain.key import HashedSecret, IssueKey, KeyState, UpdateKey
 from services.auth.domain.org import CreateOrg, OrgState
+from services.auth.domain.scope import MoneyChange, ScopeChange
 from services.auth.domain.stamp import Stamp
-from services.auth.store import Duplicate, EventStore
+from services.auth.store import BudgetInUse, Duplicate, EventStore, NoSuchBudget
 from services.auth.store_database import Database
 from services.auth.store_views import Views
 from shared.errors import StoreUnavailable, VersionConflict
@@ -44,7 +49,11 @@ async def db(database: str) -> AsyncGenerator[Database, None]:
 def issue(n: int, *, alias: str | None = None, digest: str | None = None) -> IssueKey:
     secret = HashedSecret(label="p1", digest=digest or f"{n:064x}", hint="sk-...0000")
     return IssueKey(
-        key_id=KeyId(f"key_{n}"), org_id=DEFAULT_ORG, secret=secret, account=AccountId(f"acct_{n}"), alias=alias
+        key_id=KeyId(f"key_{n}"),
+        org_id=DEFAULT_ORG,
+        secret=secret,
+        account=AccountId(f"acct_{n}"),
+        change=ScopeChange(alias=alias),
     )
 
 
@@ -123,6 +132,33 @@ async def test_two_writers_of_one_stream(db: Database) -> None:
     assert all(task.result().position is None for task in tasks), "blocking twice makes no event"
 
 
+async def test_what_names_a_budget_object_holds_it(db: Database) -> None:
+    """Two requests at once cannot attach an object and remove it: the database refuses the later one."""
+    commits = Commits(EventStore(db), CLOCK, "auth/test")
+
+    def define(state: BudgetState | None, stamp: Stamp) -> list[AnyAuthEvent]:
+        command = DefineBudget(budget_id="b", patch=BudgetPatch(limit_nusd=5))
+        return budget_object.decide_create(state, command, stamp)
+
+    def remove(state: BudgetState | None, stamp: Stamp) -> list[AnyAuthEvent]:
+        return budget_object.decide_remove(state, "b", Attached(), stamp)  # as if nothing were attached
+
+    attachment = (await commits.budget("b", define, actor="ada")).state.attachment
+    change = ScopeChange(money=MoneyChange(attach=attachment))
+    await mint(db, msgspec.structs.replace(issue(1), change=change))
+    with pytest.raises(BudgetInUse):
+        await commits.budget("b", remove, actor="ada")
+    assert await Views(db).attached(["b"]) == {"b": Attached(keys=1)}
+
+    await commits.key(KeyId("key_1"), domain.decide_delete, actor="ada")
+    assert await Views(db).attached(["b"]) == {"b": Attached()}
+    await commits.budget("b", remove, actor="ada")
+    assert await Views(db).budget("b") is None
+    with pytest.raises(NoSuchBudget):
+        await mint(db, msgspec.structs.replace(issue(2), change=change))
+    assert await Views(db).key("key_2") is None
+
+
 async def test_writers_of_one_stream_decide_again_when_another_was_faster(db: Database) -> None:
     await mint(db, issue(1))
     commits = Commits(EventStore(db), CLOCK, "auth/test")
@@ -130,7 +166,9 @@ async def test_writers_of_one_stream_decide_again_when_another_was_faster(db: Da
     def tagging(tag: str, state: KeyState | None, stamp: Stamp) -> list[AnyAuthEvent]:
         key = domain.living(state)
         metadata = {**key.metadata, tag: True}
-        return domain.decide_update(state, UpdateKey(account=AccountId("a"), metadata=metadata), stamp)
+        return domain.decide_update(
+            state, UpdateKey(account=AccountId("a"), change=ScopeChange(metadata=metadata)), stamp
+        )
 
     async with asyncio.TaskGroup() as group:
         for tag in "abcd":

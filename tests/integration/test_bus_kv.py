@@ -76,6 +76,15 @@ async def test_delete_can_insist_on_a_revision(keys: Bucket) -> None:
     assert await keys.get("k.one") is None
 
 
+async def test_keys_are_listed_by_pattern(keys: Bucket) -> None:
+    for name in ("chunk.b.1", "chunk.a.0", "chunk.a.1", "other"):
+        await keys.put(name, b"1")
+    await keys.delete("chunk.a.1")
+    assert await keys.keys("chunk.a.*") == ["chunk.a.0", "chunk.a.1"]  # a removed key has left its mark
+    assert await keys.keys("chunk.>") == ["chunk.a.0", "chunk.a.1", "chunk.b.1"]
+    assert await keys.keys("nothing.>") == []
+
+
 async def test_of_many_creators_one_wins(keys: Bucket) -> None:
     async def attempt(number: int) -> bool:
         try:

@@ -3,30 +3,22 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator
 
-import asyncpg
-import httpx
 import msgspec
 import pytest
 
 from services.ledger.bookkeeper import store, store_rebuild
-from services.ledger.bookkeeper.app import Service, running
 from services.ledger.bookkeeper.store import Database, Item, Position
 from services.ledger.bookkeeper.store_rows import Row
-from services.ledger.settings import BookkeeperSettings
-from shared import pg
 from shared.access import sign_actor
 from shared.bus import Bucket, Bus
-from shared.clock import SystemClock
 from shared.errors import StoreUnavailable, StreamChanged
-from shared.events import AnyAuthEvent, UsageRecorded, encode, type_of, usage_batch
-from shared.ids import InstanceId, PriceId, uuid7
+from shared.events import encode
+from shared.ids import PriceId
 from shared.pricing import PriceRow, Rates, Usage, price, price_id
-from shared.settings import Env, common
-from shared.topology import CATALOG_BUCKET, auth_subject, price_kv, usage_subject
+from shared.topology import CATALOG_BUCKET, price_kv, usage_subject
+from tests.support.books import WITHIN_S, Town, eventually, town_of
 from tests.support.ledger import (
     EPOCH,
     KEY,
@@ -45,108 +37,13 @@ from tests.support.ledger import (
 )
 from tests.support.servers import NatsServer, PostgresServer
 
-MASTER = "sk-master-key-of-the-tests-0123456789"
-WITHIN_S = 20.0
 A = window("a:key_1")
-
-
-async def eventually(probe: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until `probe` says so; fails after a generous bound."""
-    async with asyncio.timeout(WITHIN_S):
-        while True:
-            if await probe():
-                return
-            await asyncio.sleep(0.02)
-
-
-class Town:
-    """NATS, a database, a proxy that publishes usage, and a bookkeeper."""
-
-    def __init__(self, nats: NatsServer, database: str, admin: Bus, proxy: Bus) -> None:
-        self.nats = nats
-        self.database = database
-        self.admin = admin
-        self.proxy = proxy
-        self.service: Service | None = None
-        self.http: httpx.AsyncClient | None = None
-
-    @asynccontextmanager
-    async def books(self) -> AsyncGenerator[Service]:
-        """A bookkeeper in this process."""
-        values = {
-            "TUNDISH_MASTER_KEY": MASTER,
-            "TUNDISH_TOKEN": "own",
-            "TUNDISH_PEER_TOKENS": "auth:peer-token",
-            "TUNDISH_NATS_URL": self.nats.url_for("bookkeeper"),
-        }
-        settings = BookkeeperSettings(common=common("ledger-bookkeeper", Env(values)), postgres_url=self.database)
-        async with running(settings, SystemClock()) as service:
-            transport = httpx.ASGITransport(app=service.app)  # pyright: ignore[reportArgumentType]
-            headers = {"authorization": f"Bearer {MASTER}"}
-            async with httpx.AsyncClient(transport=transport, base_url="http://books", headers=headers) as http:
-                self.service, self.http = service, http
-                await eventually(self.knows_its_policies)
-                yield service
-
-    async def knows_its_policies(self) -> bool:
-        assert self.http is not None
-        return (await self.http.get("/health/readiness")).json()["checks"]["policies"] == "ok"
-
-    async def get(self, path: str, **params: str | int) -> Any:
-        assert self.http is not None
-        answer = await self.http.get(path, params=params)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    async def decided(self, *events: AnyAuthEvent) -> None:
-        for event in events:
-            await self.admin.publish(auth_subject(type_of(event), "x"), encode(event))
-
-    async def use(self, *events: UsageRecorded, instance: InstanceId = P1, timeout_s: float = 5) -> int:
-        data = usage_batch([encode(event) for event in events])
-        ack = await self.proxy.publish(usage_subject(0, instance), data, msg_id=uuid7(), timeout_s=timeout_s)
-        return ack.seq
-
-    async def hold(self, count: int) -> None:
-        """Wait until the books hold so many events."""
-
-        async def there() -> bool:
-            with contextlib.suppress(asyncpg.PostgresError, OSError):
-                return await self.value("SELECT count(*) FROM usage_event") == count
-            return False
-
-        await eventually(there)
-
-    async def value(self, query: str, *arguments: object) -> Any:
-        connection = await asyncpg.connect(self.database, server_settings={"search_path": "ledger"})
-        try:
-            return await connection.fetchval(query, *arguments)
-        finally:
-            await connection.close()
-
-    async def rebuild(self, *, check: bool) -> Any:
-        assert self.http is not None
-        answer = await self.http.post("/ledger/rebuild", json={"check": check})
-        assert answer.status_code == 202, answer.text
-        job: Any = None
-
-        async def ended() -> bool:
-            nonlocal job
-            job = await self.get(f"/ledger/rebuild/{answer.json()['job']}")
-            return job["state"] != "running"
-
-        await eventually(ended)
-        return job
 
 
 @pytest.fixture
 async def town(nats: NatsServer, database: str) -> AsyncIterator[Town]:
-    await pg.migrate(database, schema="ledger", package="services.ledger.bookkeeper", progress=lambda _line: None)
-    admin = await Bus.open(nats.url_for("admin"), user="admin", name="test")
-    proxy = await Bus.open(nats.url_for("proxy"), user="proxy", name="test")
-    yield Town(nats, database, admin, proxy)
-    await proxy.close()
-    await admin.close()
+    async with town_of(nats, database) as town:
+        yield town
 
 
 async def test_usage_arrives_in_the_books_and_can_be_asked_for(town: Town) -> None:
@@ -169,7 +66,7 @@ async def test_usage_arrives_in_the_books_and_can_be_asked_for(town: Town) -> No
         (account,) = balance["accounts"]
         assert (account["account"], account["limit_nusd"], account["duration"]) == ("a:key_1", 10**9, "30d")
         unknown = await town.get("/spend/balance", scope_kind="org", scope_id="nobody")
-        assert unknown == {"scope_kind": "org", "scope_id": "nobody", "total_nusd": 0, "accounts": []}
+        assert (unknown["total_nusd"], unknown["overdraft_nusd"], unknown["accounts"]) == (0, 0, [])
         keys = (await town.get("/spend/keys"))["data"]
         assert [(key["key_id"], key["spend"], key["spend_nusd"], key["calls"], key["key_alias"]) for key in keys] == [
             (OTHER, 0.7, 700_000_000, 1, "a key"),

@@ -1,48 +1,24 @@
-"""The enforcer against a real NATS server: fence, fail-over, every request of a proxy, signals."""
+"""The enforcer against a real NATS server: fence, office, every request of a proxy."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
-import msgspec
 import pytest
 
-from services.ledger.domain.cross import told
-from services.ledger.enforcer.meters import Meters
-from services.ledger.enforcer.office import Office, incarnations
 from shared import allotment
-from shared.allotment import Ack, Answer, NotActive, Reply, Request, Row
-from shared.bus import Bucket, Bus, Tail
-from shared.clock import SystemClock
+from shared.allotment import Ack, Answer, NotActive, Row
 from shared.errors import Conflict, TundishError
-from shared.events import (
-    AnyAuthEvent,
-    LedgerEpoch,
-    ThresholdCrossed,
-    UsageRecorded,
-    decode_grants,
-    decode_signal,
-    encode,
-    type_of,
-    usage_batch,
-)
-from shared.ids import InstanceId, uuid7
-from shared.tasks import Supervisor
-from shared.telemetry import Metrics
+from shared.events import LedgerEpoch, encode, usage_batch
+from shared.ids import uuid7
 from shared.topology import (
-    LEASES_BUCKET,
     LEDGER,
-    SIGNALS,
     allot_subject,
-    auth_subject,
     grant_fence,
     grant_subject,
-    lease_kv,
     usage_subject,
 )
 from tests.support.ledger import (
     KEY,
-    ORG,
     P1,
     P2,
     ask,
@@ -58,105 +34,15 @@ from tests.support.ledger import (
     window,
 )
 from tests.support.servers import NatsServer
+from tests.support.town import WITHIN_S, Town, a_town, eventually
 
 A = window("a:key_1")
-WITHIN_S = 20.0
-
-
-async def eventually(probe: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait until `probe` says so; fails after a generous bound."""
-    async with asyncio.timeout(WITHIN_S):
-        while True:
-            said = probe()
-            if said if isinstance(said, bool) else await said:
-                return
-            await asyncio.sleep(0.01)
-
-
-class Running:
-    """One enforcer in this process."""
-
-    def __init__(self, bus: Bus, office: Office, supervisor: Supervisor) -> None:
-        self.bus = bus
-        self.office = office
-        self.supervisor = supervisor
-
-    async def active(self) -> "Running":
-        await eventually(lambda: self.office.standing == "active")
-        return self
-
-    async def kill(self) -> None:
-        """End without any farewell."""
-        await self.supervisor.close()
-        await self.bus.close()
-
-
-class Town:
-    """A NATS server with auth, a proxy and any number of enforcers."""
-
-    def __init__(self, server: NatsServer, admin: Bus, proxy: Bus) -> None:
-        self.server = server
-        self.admin = admin
-        self.proxy = proxy
-        self.running: list[Running] = []
-
-    async def enforcer(self, *, start: bool = True) -> Running:
-        bus = await Bus.open(self.server.url_for("enforcer"), user="enforcer", name="test")
-        fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        office = Office(
-            bus,
-            0,
-            InstanceId(uuid7()),
-            SystemClock(),
-            Meters(Metrics()),
-            created=await incarnations(bus),
-            fatal=fatal,
-        )
-        running = Running(bus, office, Supervisor())
-        self.running.append(running)
-        if start:
-            office.start(running.supervisor)
-        return running
-
-    async def decided(self, *events: AnyAuthEvent) -> int:
-        """Publish events of auth; the sequence of the last."""
-        seq = 0
-        for event in events:
-            seq = (await self.admin.publish(auth_subject(type_of(event), "x"), encode(event))).seq
-        return seq
-
-    async def send(self, request: Request, timeout_s: float = 5) -> Reply:
-        data = await self.proxy.request(allot_subject(0), allotment.encode(request), timeout_s=timeout_s)
-        return allotment.decode_reply(data)
-
-    async def ask(self, request: Request) -> Answer:
-        reply = await self.send(request)
-        assert isinstance(reply, Answer), reply
-        return reply
-
-    async def use(self, *events: UsageRecorded, instance: InstanceId = P1) -> None:
-        data = usage_batch([encode(event) for event in events])
-        await self.proxy.publish(usage_subject(0, instance), data, msg_id=uuid7())
-
-    async def stored(self, stream: str, subject: str) -> list[bytes]:
-        """Everything a stream holds under a subject."""
-        async for batch in Tail(self.admin, stream, subject).batches():
-            if batch.caught_up:
-                return [message.data for message in batch.messages]
-        raise AssertionError
 
 
 @pytest.fixture
 async def town(nats: NatsServer) -> AsyncIterator[Town]:
-    admin = await Bus.open(nats.url_for("admin"), user="admin", name="test")
-    proxy = await Bus.open(nats.url_for("proxy"), user="proxy", name="test")
-    made = Town(nats, admin, proxy)
-    yield made
-    for running in made.running:
-        with contextlib.suppress(TundishError):
-            await running.kill()
-    await proxy.close()
-    await admin.close()
+    async with a_town(nats) as made:
+        yield made
 
 
 async def test_the_conversation_of_a_proxy(town: Town) -> None:
@@ -238,33 +124,36 @@ async def test_killed_and_started_again_the_state_is_the_same(town: Town) -> Non
     before = balances(first.office.state)
     second = await (await town.enforcer()).active()
     after = balances(second.office.state)
-    assert after.pop("epoch") == 2
-    assert before.pop("epoch") == 1
+    assert before.pop("epoch") != after.pop("epoch")
     assert after == before
     assert (await town.ask(ask(261, serial=6))).verdict == "reserved"
 
 
-async def test_a_second_enforcer_waits_and_takes_over_when_the_first_leaves(town: Town) -> None:
+async def test_a_second_enforcer_follows_and_takes_over_when_the_first_leaves(town: Town) -> None:
     await town.decided(key_issued(), budget_set(budget(KEY, 100)))
-    first = await (await town.enforcer()).active()
+    first = await (await town.enforcer(place="here")).active()
     await town.ask(ask(40))
-    entry = await Bucket(town.admin, LEASES_BUCKET).get(lease_kv(0))
-    assert entry is not None
-    # as if the first were on another machine: only its lease says that it lives
-    elsewhere = msgspec.json.decode(entry.value) | {"place": "elsewhere"}
-    first.office.lease._mine = msgspec.structs.replace(first.office.lease._mine, place="elsewhere")
-    await Bucket(town.admin, LEASES_BUCKET).put(lease_kv(0), msgspec.json.encode(elsewhere))
-    second = await town.enforcer()
-    await eventually(lambda: second.office.reader.caught_up)
+    second = await town.enforcer(place="there")
+    await eventually(lambda: second.office.problem() is None)
     assert not await second.office.lease.take()
-    assert second.office.standing == "standby"
+    assert (second.office.standing, second.office.word(), first.office.word()) == ("standby", "standby", None)
     assert (await town.ask(ask(50, rseq=2))).granted == 50
-    await first.supervisor.close()
-    await first.office.lease.renew()
-    await first.office.lease.release()
+    await eventually(lambda: second.office.state.balance(A).escrow == 50)
+    await first.office.retire()
     await second.active()
-    assert (await town.ask(ask(51, rseq=3))).granted == 51
-    assert second.office.state.epoch == 2
+    assert second.office.word() is None
+    answer = await town.ask(ask(51, rseq=3))
+    assert (answer.granted, answer.epoch) == (51, 2)
+
+
+async def test_a_lease_that_is_not_renewed_ends_within_seconds(town: Town) -> None:
+    """The machine of the first is gone: nobody sees that its process has ended, only the lease tells."""
+    await town.decided(key_issued(), budget_set(budget(KEY, 100)))
+    first = await (await town.enforcer(place="here")).active()
+    second = await town.enforcer(place="there")
+    await eventually(lambda: second.office.problem() is None)
+    await first.kill()
+    assert (await (await second.active()).office.lease.take(), second.office.state.epoch) == (True, 2)
 
 
 async def test_an_enforcer_that_was_deposed_cannot_grant(town: Town) -> None:
@@ -335,7 +224,7 @@ async def test_an_append_with_unknown_outcome_is_dropped_and_decided_again(town:
     await enforcer.active()
     answer = await town.ask(ask(70, rseq=2))
     assert (answer.granted, answer.epoch) == (70, 2)
-    grants = [record for data in await town.stored(LEDGER, grant_fence(0)) for record in decode_grants(data).records]
+    grants = await town.decisions()
     assert [record.epoch for record in grants if isinstance(record, LedgerEpoch)] == [1, 2]
     assert enforcer.office.state.balance(A).escrow == 70
 
@@ -358,41 +247,6 @@ async def test_it_goes_on_after_nats_was_away(town: Town) -> None:
     assert enforcer.office.state.balance(A).escrow == 30
 
 
-async def test_each_signal_is_published_once_whoever_is_in_office(town: Town) -> None:
-    await town.decided(org_created(), key_issued(team=None), budget_set(budget(ORG, 100, kind="org", soft=50)))
-    first = await (await town.enforcer()).active()
-    org = window("a:org_1")
-    await town.ask(ask(60, lineage=("a:org_1",)))
-    await town.use(used(1, 60, org))
-    await eventually(lambda: "soft" in first.office.state.balance(org).told)
-    assert (await town.ask(ask(110, rseq=2, least=50, lineage=("a:org_1",)))).verdict == "exceeded"
-    await eventually(lambda: first.office.state.balance(org).told == {"soft", "exceeded"})
-    await first.kill()
-    await (await town.enforcer()).active()
-    await town.ask(ask(40, serial=2, lineage=("a:org_1",)))
-    signals = [decode_signal(data) for data in await town.stored(SIGNALS, "signal.>")]
-    assert [type_of(signal) for signal in signals] == ["budget.threshold_reached.v1", "budget.exceeded.v1"]
-    assert {signal.alias for signal in signals} == {"the org"}
-    assert [signal.spent_nusd for signal in signals] == [60, 60]
-
-
-async def test_a_signal_whose_publishing_is_unknown_is_published_by_the_successor(town: Town) -> None:
-    await town.decided(key_issued(), budget_set(budget(KEY, 100, soft=50)))
-    first = await (await town.enforcer()).active()
-    first.office.herald.open = False
-    first.office.herald._publish_all = lambda: asyncio.sleep(0, True)  # killed before it could publish
-    await town.use(used(1, 60, A, serial=None))
-    await eventually(lambda: first.office.state.untold == {("a:key_1", 0, "soft")})
-    assert await town.stored(SIGNALS, "signal.>") == []
-    await first.kill()
-    second = await (await town.enforcer()).active()
-    await eventually(lambda: second.office.state.untold == set())
-    assert len(await town.stored(SIGNALS, "signal.>")) == 1
-    records = [record for data in await town.stored(LEDGER, grant_fence(0)) for record in decode_grants(data).records]
-    crossed = [record for record in records if isinstance(record, ThresholdCrossed)]
-    assert crossed == [ThresholdCrossed(window=A, threshold="soft", spent_nusd=60), told(A, "soft", 60)]
-
-
 async def test_unreadable_usage_does_not_take_its_neighbours_along(town: Town) -> None:
     await town.decided(key_issued(), budget_set(budget(KEY, 100)))
     enforcer = await (await town.enforcer()).active()
@@ -410,7 +264,7 @@ async def test_a_decision_from_a_newer_version_stops_the_enforcer(town: Town) ->
     )
     await town.admin.publish(grant_subject(0, "newer"), data)
     with pytest.raises(TundishError, match="run the version that wrote it"):
-        await asyncio.wait_for(enforcer.office._fatal, WITHIN_S)
+        await asyncio.wait_for(enforcer.fatal, WITHIN_S)
 
 
 async def test_a_log_shorter_than_what_was_folded_stops_the_enforcer(town: Town) -> None:
@@ -420,4 +274,4 @@ async def test_a_log_shorter_than_what_was_folded_stops_the_enforcer(town: Town)
     town.server.stop()
     town.server.start()
     with pytest.raises(TundishError, match="has lost what it had acknowledged"):
-        await asyncio.wait_for(enforcer.office._fatal, WITHIN_S)
+        await asyncio.wait_for(enforcer.fatal, WITHIN_S)

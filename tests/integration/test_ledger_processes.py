@@ -1,61 +1,22 @@
 """Both ledger processes as they are run in production: start, answer, stop in order, be killed and come back."""
 
 import asyncio
-import os
 import signal
-import sys
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import AsyncGenerator
 
-import httpx
 import pytest
 
 from shared import allotment, pg
-from shared.allotment import Answer
+from shared.allotment import Answer, NotActive, Reply
 from shared.bus import Bus
+from shared.bus import Request as Letter
 from shared.errors import BusUnavailable
 from shared.events import encode, type_of
-from shared.topology import allot_subject, auth_subject
+from shared.topology import allot_subject, auth_subject, inbox_prefix
 from tests.support.ledger import KEY, ask, budget, budget_set, key_issued
+from tests.support.processes import ENFORCER, WITHIN_S, checks_say, metrics, process, ready
 from tests.support.servers import NatsServer, free_port
-
-ROOT = Path(__file__).parents[2]
-MASTER = "sk-master-key-of-the-tests-0123456789"
-WITHIN_S = 30.0
-
-
-@asynccontextmanager
-async def process(
-    arguments: Sequence[str], nats_url: str, port: int, **more: str
-) -> AsyncGenerator[asyncio.subprocess.Process]:
-    env = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "TUNDISH_MASTER_KEY": MASTER,
-        "TUNDISH_TOKEN": "own",
-        "TUNDISH_NATS_URL": nats_url,
-        "TUNDISH_INTERNAL_PORT": str(port),
-        **more,
-    }
-    child = await asyncio.create_subprocess_exec(sys.executable, "-m", *arguments, env=env, cwd="/")
-    try:
-        yield child
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-
-
-async def ready(port: int) -> None:
-    async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(WITHIN_S):
-        while True:
-            try:
-                if (await http.get(f"http://127.0.0.1:{port}/health/readiness")).status_code == 200:
-                    return
-            except httpx.HTTPError:
-                pass
-            await asyncio.sleep(0.02)
+from tests.support.town import eventually
 
 
 @pytest.fixture
@@ -69,12 +30,13 @@ async def proxy(nats: NatsServer) -> AsyncGenerator[Bus]:
     await bus.close()
 
 
-async def asked(proxy: Bus, need: int, rseq: int) -> Answer:
+async def asked(proxy: Bus, need: int, rseq: int, serial: int = 1) -> Answer:
+    """Ask until somebody decides, as a proxy does."""
+    data = allotment.encode(ask(need, rseq=rseq, serial=serial))
     async with asyncio.timeout(WITHIN_S):
         while True:
             try:
-                data = await proxy.request(allot_subject(0), allotment.encode(ask(need, rseq=rseq)), timeout_s=1)
-                reply = allotment.decode_reply(data)
+                reply = allotment.decode_reply(await proxy.request(allot_subject(0), data, timeout_s=0.5))
                 if isinstance(reply, Answer):
                     return reply
             except BusUnavailable:
@@ -85,7 +47,7 @@ async def asked(proxy: Bus, need: int, rseq: int) -> Answer:
 async def test_the_enforcer_is_killed_and_comes_back(nats: NatsServer, proxy: Bus) -> None:
     port = free_port()
     url = nats.url_for("enforcer")
-    async with process(("services", "serve", "ledger-enforcer"), url, port) as first:
+    async with process(ENFORCER, url, port) as first:
         await ready(port)
         assert (await asked(proxy, 40, 1)).granted == 40
         first.kill()
@@ -94,9 +56,7 @@ async def test_the_enforcer_is_killed_and_comes_back(nats: NatsServer, proxy: Bu
         await ready(port)
         answer = await asked(proxy, 50, 2)
         assert (answer.granted, answer.epoch) == (50, 2)
-        headers = {"authorization": f"Bearer {MASTER}"}
-        async with httpx.AsyncClient(trust_env=False, headers=headers) as http:
-            page = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
+        page = await metrics(port)
         assert "tundish_ledger_escrow_nusd 50" in page
         assert 'tundish_ledger_answers_total{verdict="ok"} 1' in page
         second.send_signal(signal.SIGTERM)
@@ -105,6 +65,103 @@ async def test_the_enforcer_is_killed_and_comes_back(nats: NatsServer, proxy: Bu
     async with process(("services.ledger", "enforcer"), url, port):  # the lease was left, nobody is waited for
         await ready(port)
         assert (await asked(proxy, 60, 3)).epoch == 3
+
+
+async def test_a_standby_is_ready_says_so_and_takes_over_at_once_when_told_to(nats: NatsServer, proxy: Bus) -> None:
+    one, two, url = free_port(), free_port(), nats.url_for("enforcer")
+    async with process(ENFORCER, url, one) as first:
+        assert (await ready(one))["partition 0"] == "ok"
+        async with process(ENFORCER, url, two):
+            await checks_say(two, "partition 0", "standby")
+            assert (await asked(proxy, 40, 1)).epoch == 1
+            assert "tundish_ledger_active_partitions 0" in await metrics(two)
+            first.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(WITHIN_S):
+                assert await first.wait() == 0
+            await checks_say(two, "partition 0", "ok")
+            answer = await asked(proxy, 50, 2)
+            assert (answer.granted, answer.epoch) == (50, 2)
+
+
+async def test_a_killed_enforcer_is_replaced_with_asks_in_flight(nats: NatsServer, proxy: Bus) -> None:
+    """Every ask is answered, and what all of them were granted stays below the limit of 100."""
+    one, two, url = free_port(), free_port(), nats.url_for("enforcer")
+    async with process(ENFORCER, url, one) as first:
+        await ready(one)
+        async with process(ENFORCER, url, two):
+            await checks_say(two, "partition 0", "standby")
+            assert (await asked(proxy, 1, 1)).epoch == 1
+            answers: list[Answer] = []
+
+            async def caller(serial: int) -> None:
+                for rseq in range(1, 11):
+                    answer = await asked(proxy, rseq, rseq, serial=serial)
+                    answers.append(answer)
+
+            async with asyncio.TaskGroup() as group:
+                callers = [group.create_task(caller(serial)) for serial in range(2, 18)]
+                await eventually(lambda: len(answers) >= 20)
+                first.kill()
+            assert all(task.done() for task in callers)
+            assert {answer.epoch for answer in answers} == {1, 2}
+            granted = {answer.serial: answer.granted for answer in answers if answer.verdict == "ok"}
+            last = {answer.serial: max(a.granted for a in answers if a.serial == answer.serial) for answer in answers}
+            assert sum(last.values()) + 1 <= 100
+            assert granted
+            assert {answer.verdict for answer in answers} <= {"ok", "reserved", "exceeded"}
+
+
+async def test_a_frozen_enforcer_wakes_after_an_election_and_decides_nothing(nats: NatsServer, proxy: Bus) -> None:
+    """Its inbox is full of asks by then: none is granted or refused by it, and it stands by from now on."""
+    one, two, url = free_port(), free_port(), nats.url_for("enforcer")
+    async with process(ENFORCER, url, one) as first:
+        await ready(one)
+        assert (await asked(proxy, 10, 1)).epoch == 1
+        async with process(ENFORCER, url, two):
+            await checks_say(two, "partition 0", "standby")
+            replies: list[Reply] = []
+
+            async def on_reply(letter: Letter) -> None:
+                replies.append(allotment.decode_reply(letter.data))
+
+            inbox = f"{inbox_prefix('proxy')}.late"
+            await proxy.serve(f"{inbox}.*", on_reply)
+            first.send_signal(signal.SIGSTOP)
+            for rseq in range(2, 40):
+                late = allotment.encode(ask(rseq, rseq=rseq, serial=2, rev=0))
+                await proxy.send(allot_subject(0), late, reply=f"{inbox}.{rseq}")
+            await checks_say(two, "partition 0", "ok")
+            assert (await asked(proxy, 60, 2)).epoch == 2
+            assert replies == []
+            for rseq in range(40, 80):
+                late = allotment.encode(ask(rseq, rseq=rseq, serial=2, rev=0))
+                await proxy.send(allot_subject(0), late, reply=f"{inbox}.{rseq}")
+            first.send_signal(signal.SIGCONT)
+            await checks_say(one, "partition 0", "standby")
+            assert (await asked(proxy, 61, 3)).epoch == 2
+
+            def decided() -> list[Reply]:
+                return [reply for reply in replies if not isinstance(reply, NotActive)]
+
+            await eventually(lambda: len(decided()) >= 40)
+            assert len(decided()) == 40
+            assert {reply.epoch for reply in decided() if not isinstance(reply, NotActive)} == {2}
+            assert 'tundish_ledger_answers_total{verdict="ok"} 1\n' in await metrics(one)
+
+
+async def test_each_partition_has_an_office(nats: NatsServer, proxy: Bus) -> None:
+    port = free_port()
+    async with process(ENFORCER, nats.url_for("enforcer"), port, TUNDISH_PARTITIONS="3"):
+        checks = await ready(port)
+        assert checks == {"nats": "ok", "partition 0": "ok", "partition 1": "ok", "partition 2": "ok"}
+        data = allotment.encode(ask(100))
+        for partition in range(3):
+            reply = allotment.decode_reply(await proxy.request(allot_subject(partition), data, timeout_s=5))
+            assert isinstance(reply, Answer)
+            assert reply.granted == 100
+        page = await metrics(port)
+        assert "tundish_ledger_active_partitions 3" in page
+        assert "tundish_ledger_snapshot_age_seconds" in page
 
 
 async def test_the_bookkeeper_starts_and_stops(nats: NatsServer, database: str) -> None:

@@ -45,8 +45,15 @@ FORBIDDEN = {
         "$KV.leases.ledger.0",
     ),
     "enforcer": ("auth.key.issued.v1.k", "usage.v1.0.x", "$KV.keys.k.x", "$KV.revoked.k.x"),
-    "bookkeeper": ("auth.key.issued.v1.k", "grant.v1.0.x", "$KV.keys.k.x", "$KV.leases.ledger.0"),
+    "bookkeeper": ("auth.key.issued.v1.k", "usage.v1.0.x", "grant.v1.0.x", "$KV.keys.k.x", "$KV.leases.ledger.0"),
     "scheduler": ("auth.key.issued.v1.k", "usage.v1.0.x", "grant.v1.0.x", "$KV.keys.k.x", "$KV.revoked.k.x"),
+    "subscriber": (
+        "auth.key.issued.v1.k",
+        "usage.v1.0.x",
+        "signal.budget.exceeded.v1.key.k",
+        "$KV.keys.k.x",
+        "allot.v1.0",
+    ),
 }
 """Whose truth is whose: nobody writes what another service owns."""
 

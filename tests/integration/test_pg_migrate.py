@@ -115,12 +115,12 @@ async def test_a_wrong_password_is_an_error_and_not_an_absence(database: str) ->
 async def test_a_lock_that_somebody_keeps_is_not_waited_for_without_end(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from shared import pg
+    from shared.pg import migrations
 
-    monkeypatch.setattr(pg, "MIGRATION_WAIT_MS", 200)
+    monkeypatch.setattr(migrations, "MIGRATION_WAIT_MS", 200)
     holder = await asyncpg.connect(database)
     try:
-        await holder.execute("SELECT pg_advisory_lock($1)", pg.LOCK_KEY)
+        await holder.execute("SELECT pg_advisory_lock($1)", migrations.LOCK_KEY)
         with pytest.raises(StoreError, match="another migration"):
             async with asyncio.timeout(10):
                 await run(database)

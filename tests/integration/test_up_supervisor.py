@@ -13,10 +13,19 @@ import pytest
 from deploy.local.processes import Identity, is_alive, send_signal, wait_gone
 from deploy.local.runfile import read_record
 from tests.support.servers import free_port
+from tests.support.stack import free_ports
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 40.0
-EVERY_PROCESS = {"auth", "ledger-bookkeeper", "ledger-enforcer", "scheduler", "proxy-1", "proxy-2"}
+EVERY_PROCESS = {
+    "auth",
+    "ledger-bookkeeper",
+    "ledger-enforcer",
+    "ledger-enforcer-2",
+    "scheduler",
+    "proxy",
+    "proxy-w2",
+}
 
 STAND_IN = """
 import asyncio, os, signal, sys
@@ -148,10 +157,27 @@ def test_it_starts_everything_and_ends_it_in_order(up: Up, number: signal.Signal
     process.send_signal(number)
     code, text = ended(process)
     assert code == 0
-    assert text.index("stopping proxy-1, proxy-2") < text.index("stopping auth")
+    assert text.index("stopping proxy, proxy-w2") < text.index("stopping auth")
     assert text.count("says bye") == len(EVERY_PROCESS)
     assert not any(is_alive(child) for child in children.values())
     assert not answers(up.port)
+
+
+def test_each_proxy_has_a_front_door_and_the_first_is_named(up: Up) -> None:
+    up.port = free_ports(3)
+    process = up.run(TUNDISH_PROXIES="3", TUNDISH_WORKERS="1", TUNDISH_ENFORCERS="1")
+    assert f"127.0.0.1:{up.port} (" in until(process, "Tundish is ready")
+    names = EVERY_PROCESS - {"ledger-enforcer-2", "proxy-w2"} | {"proxy-2", "proxy-3"}
+    assert set(up.children()) == names
+    assert all(answers(up.port + number) for number in range(3))
+    assert ended(up.run("--down"))[0] == 0
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", up.port + 1))
+        taken.listen()
+        code, text = ended(up.run(TUNDISH_PROXIES="2"))
+    assert code == 1
+    assert f"Port {up.port + 1} on 127.0.0.1 is taken by" in text
 
 
 def test_a_second_start_says_so_and_harms_nothing(up: Up) -> None:
@@ -243,10 +269,10 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(up: Up, env: dict[str, s
 
 def test_stopped_twice_it_ends_at_once(up: Up) -> None:
     process = up.start()
-    stuck = up.children()["proxy-1"]
+    stuck = up.children()["proxy"]
     send_signal(stuck, signal.SIGSTOP)
     process.terminate()
-    until(process, "stopping proxy-1")
+    until(process, "stopping proxy")
     process.terminate()
     code, text = ended(process)
     assert code == 0

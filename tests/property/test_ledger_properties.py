@@ -4,7 +4,6 @@ Two drivers share one world: a state machine, whose failures shrink to a short s
 which reach states that short stories do not.
 """
 
-from datetime import timedelta
 from random import Random
 
 import pytest
@@ -12,9 +11,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from shared.ids import KeyId
-from tests.support.ledger import ORG, TEAM, balances
-from tests.support.ledger_world import KEYS, Enforcer, World, request_of
+from services.ledger.domain.forget import forget
+from shared.events import AccountWindow
+from shared.ids import AccountId, KeyId
+from shared.policy import Increase
+from tests.support.ledger import KEY, ORG, TEAM, balances, counted, out_of, recounted
+from tests.support.ledger_world import KEYS, MODELS, Enforcer, World, at_minute, request_of
 
 ORDERS = ("AUG", "AGU", "UAG", "UGA", "GAU", "GUA")
 FATES = (*["lands"] * 8, "lost", "unacknowledged")
@@ -40,10 +42,16 @@ class Protocol(RuleBasedStateMachine):
 
     # ---- proxies -------------------------------------------------------------------------------------
 
-    @rule(pick=picks, key=st.sampled_from(KEYS), hold=amounts, ahead=st.sampled_from((0, 0, 30)))
-    def call(self, pick: int, key: str, hold: int, ahead: int) -> None:
+    @rule(
+        pick=picks,
+        key=st.sampled_from(KEYS),
+        model=st.sampled_from(MODELS),
+        hold=amounts,
+        ahead=st.sampled_from((0, 0, 30)),
+    )
+    def call(self, pick: int, key: str, model: str, hold: int, ahead: int) -> None:
         proxy = self.world.proxies[pick % len(self.world.proxies)]
-        proxy.call(KeyId(key), hold, ahead)
+        proxy.call(KeyId(key), model, hold, ahead)
 
     @rule(pick=picks, share=st.integers(0, 100))
     def finish(self, pick: int, share: int) -> None:
@@ -51,7 +59,7 @@ class Protocol(RuleBasedStateMachine):
         running = [wallet for wallet in proxy.wallets if wallet.calls]
         if running:
             wallet = running[pick % len(running)]
-            proxy.finish(wallet, self.cost(wallet.calls[0], share))
+            proxy.finish(wallet, self.cost(wallet.calls[0][0], share))
 
     def cost(self, hold: int, share: int) -> int:
         return hold * share // 100
@@ -70,13 +78,20 @@ class Protocol(RuleBasedStateMachine):
         batch = fresh[:count] if not again else proxy.journal[pick % (len(proxy.journal) + 1) :][:count]
         self.world.logs.usage += batch
 
-    @precondition(lambda self: self.world.started < 5)
+    @precondition(lambda self: self.world.started < 6)
+    @rule(pick=picks, found=st.booleans())
+    def crash(self, pick: int, found: bool) -> None:
+        """A proxy dies; its journal is recovered at once, or only much later."""
+        proxy = self.world.proxies[pick % len(self.world.proxies)]
+        self.world.bury(proxy)
+        if found:
+            self.world.recover(proxy)
+
+    @precondition(lambda self: self.world.dead)
     @rule(pick=picks)
-    def crash(self, pick: int) -> None:
-        proxy = self.world.proxies.pop(pick % len(self.world.proxies))
-        self.world.dead.append(proxy)
-        self.world.recover(proxy)
-        self.world.start_proxy()
+    def recover(self, pick: int) -> None:
+        """Again is harmless."""
+        self.world.recover(self.world.dead[pick % len(self.world.dead)])
 
     # ---- links ---------------------------------------------------------------------------------------
 
@@ -92,12 +107,10 @@ class Protocol(RuleBasedStateMachine):
         if not enforcer.active:
             enforcer = self.world.chief()
         chosen = [self.world.requests[-1 - pick % len(self.world.requests)] for pick in picked]
-        senders = {id(request): proxy for proxy, request in chosen}
         for proxy, request in chosen:
             if not double and (proxy, request) in self.world.requests:
                 self.world.requests.remove((proxy, request))
-        for request, reply in enforcer.serve([request for _, request in chosen], fate):
-            self.world.replies.append((senders[id(request)], reply))
+        enforcer.serve(chosen, fate)
 
     @precondition(lambda self: self.world.replies)
     @rule(pick=picks, what=st.sampled_from((*["deliver"] * 8, "double", "lose")))
@@ -107,6 +120,17 @@ class Protocol(RuleBasedStateMachine):
             self.world.replies.remove(entry)
         if what != "lose" and entry[0] in self.world.proxies:
             entry[0].learn(entry[1])
+            if entry[0].closed and self.world.started < 40:
+                self.world.bury(entry[0])  # told that it was closed: it starts anew, and recovers its own journal
+                self.world.recover(entry[0])
+
+    @precondition(lambda self: self.world.recalls)
+    @rule(pick=picks, lost=st.booleans())
+    def recall(self, pick: int, lost: bool) -> None:
+        name, recall = self.world.recalls.pop(pick % len(self.world.recalls))
+        for proxy in self.world.proxies:
+            if proxy.id == name and not lost:
+                proxy.recalled(recall)
 
     @precondition(lambda self: self.world.requests)
     @rule(pick=picks)
@@ -117,7 +141,9 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1), log=st.sampled_from(("auth", "usage", "grants")), most=st.integers(1, 6))
     def read(self, which: int, log: str, most: int) -> None:
-        self.world.enforcers[which].read(log, most)
+        enforcer = self.world.enforcers[which]
+        enforcer.read(log, most)
+        enforcer.work()
 
     @rule(which=st.integers(0, 1))
     def elect(self, which: int) -> None:
@@ -133,11 +159,31 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(minutes=st.integers(1, 40))
     def time_passes(self, minutes: int) -> None:
-        self.world.now += timedelta(minutes=minutes)
+        self.world.pass_minutes(minutes)
+
+    @rule(which=st.integers(0, 1))
+    def tidy(self, which: int) -> None:
+        """What is dropped moves no money."""
+        enforcer = self.world.enforcers[which]
+        forget(enforcer.state, self.world.now)
 
     @rule(key=st.sampled_from(KEYS), amount=st.integers(50, 500))
     def change_limit(self, key: str, amount: int) -> None:
         self.world.limit("key", key, amount)
+
+    @rule(amount=st.integers(20, 300))
+    def change_model_limit(self, amount: int) -> None:
+        self.world.limit("model", KEY, amount)
+
+    @rule(key=st.sampled_from(KEYS), amount=st.integers(10, 200), minutes=st.integers(5, 60))
+    def increase(self, key: str, amount: int, minutes: int) -> None:
+        until = at_minute(self.world, minutes)
+        limit = self.world.budgets[f"a:{key}"].limit_nusd or 0
+        self.world.limit("key", key, limit, Increase(amount_nusd=amount, until=until))
+
+    @rule(key=st.sampled_from(KEYS), index=st.integers(0, 2), delta=st.integers(-200, 50))
+    def correct(self, key: str, index: int, delta: int) -> None:
+        self.world.correct(AccountWindow(AccountId(f"a:{key}"), index), delta)
 
     @rule(kind=st.sampled_from(("team", "org")), amount=st.integers(100, 700))
     def change_shared_limit(self, kind: str, amount: int) -> None:
@@ -149,6 +195,12 @@ class Protocol(RuleBasedStateMachine):
     def committed_money_is_within_the_limits(self) -> None:
         if self.strict:
             self.world.check_committed()
+
+    @invariant()
+    def balances_are_what_allotments_add_up_to(self) -> None:
+        for enforcer in self.world.enforcers:
+            assert counted(enforcer.state) == recounted(enforcer.state)
+            assert enforcer.state.out == out_of(enforcer.state)
 
     def teardown(self) -> None:
         truth = balances(self.world.logs.fold())
@@ -169,21 +221,28 @@ class Protocol(RuleBasedStateMachine):
             for wallet in proxy.wallets:
                 wallet.waiting.clear()
                 while wallet.calls:
-                    proxy.finish(wallet, self.cost(wallet.calls[0], 100))
+                    proxy.finish(wallet, self.cost(wallet.calls[0][0], 100))
+        for proxy in world.dead:
+            world.recover(proxy)
         for proxy in world.proxies + world.dead:
             logged = {event.id for event in world.logs.usage}
             world.logs.usage += [event for event in proxy.journal if event.id not in logged]
         chief.read("usage", 10_000)
         for proxy in world.proxies:
             for _ in range(3):  # a beat tells what is out, the next one has it back
-                for _, reply in chief.serve([request_of(proxy, "beat")], "lands"):
-                    proxy.learn(reply)
-        for proxy in world.dead:
+                world.replies.clear()
+                chief.serve([(proxy, request_of(proxy, "beat"))], "lands")
+                for sender, reply in world.replies:
+                    sender.learn(reply)
+        ends = list(world.dead)
+        ends += [proxy for proxy in world.proxies if proxy.closed]
+        for proxy in ends:
             world.recover(proxy)
-        chief.serve([request for proxy, request in world.requests if proxy in world.dead], "lands")
+        chief.serve([(proxy, request) for proxy, request in world.requests if proxy in ends], "lands")
         assert chief.state.escrow == 0
+        assert counted(chief.state) == recounted(chief.state) == {}
         assert all(
-            balance.escrow == 0 and balance.unfolded >= 0
+            balance.escrow == 0 and balance.presumed == 0 and balance.unfolded >= 0
             for account in chief.state.accounts.values()
             for balance in account.windows.values()
         )
@@ -195,12 +254,12 @@ def run(machine: "Protocol", seed: int, steps: int) -> None:
     number = lambda: dice.randrange(51)  # noqa: E731
     key = lambda: dice.choice(KEYS)  # noqa: E731
     stories = [
-        (60, lambda: machine.call(number(), key(), dice.randint(1, 40), dice.choice((0, 0, 30)))),
+        (70, lambda: machine.call(number(), key(), dice.choice(MODELS), dice.randint(1, 40), dice.choice((0, 0, 30)))),
         (40, lambda: machine.finish(number(), dice.randint(0, 100))),
         (12, lambda: machine.report(number(), dice.choice(("return", "beat")))),
         (15, lambda: machine.publish(number(), dice.randint(1, 4), dice.random() < 0.1)),
         (
-            40,
+            100,
             lambda: machine.deliver(
                 [number() for _ in range(dice.randint(1, 3))],
                 dice.choice(FATES),
@@ -213,8 +272,14 @@ def run(machine: "Protocol", seed: int, steps: int) -> None:
         (30, lambda: machine.read(dice.randrange(2), dice.choice(("auth", "usage", "grants")), dice.randint(1, 6))),
         (2, lambda: machine.elect(dice.randrange(2))),
         (1, lambda: machine.restart(dice.randrange(2))),
-        (1, lambda: machine.crash(number())),
-        (3, lambda: machine.time_passes(dice.randint(1, 25))),
+        (1, lambda: machine.crash(number(), dice.random() < 0.5)),
+        (1, lambda: machine.recover(number())),
+        (10, lambda: machine.recall(number(), dice.random() < 0.1)),
+        (5, lambda: machine.time_passes(dice.choice((1, 1, 1, 1, 1, 2, 2, 4, 18)))),
+        (1, lambda: machine.tidy(dice.randrange(2))),
+        (1, lambda: machine.change_model_limit(dice.randint(20, 300))),
+        (1, lambda: machine.increase(key(), dice.randint(10, 200), dice.randint(5, 60))),
+        (1, lambda: machine.correct(key(), dice.randrange(3), dice.randint(-200, 50))),
         (2, lambda: machine.change_limit(key(), dice.randint(50, 500))),
         (1, lambda: machine.change_shared_limit(dice.choice(("team", "org")), dice.randint(100, 700))),
     ]
@@ -225,10 +290,13 @@ def run(machine: "Protocol", seed: int, steps: int) -> None:
         name = story.__code__.co_names[0]
         if (name == "deliver" and not world.requests) or (name == "reply" and not world.replies):
             continue
-        if (name == "lose" and not world.requests) or (name == "crash" and world.started >= 6):
+        if (name == "lose" and not world.requests) or (name == "crash" and world.started >= 8):
+            continue
+        if (name == "recall" and not world.recalls) or (name == "recover" and not world.dead):
             continue
         story()
         machine.committed_money_is_within_the_limits()
+        machine.balances_are_what_allotments_add_up_to()
     machine.teardown()
 
 

@@ -35,6 +35,13 @@ def served_cost(call: dict[str, Any]) -> int:
     )
 
 
+def price_of(model: str, prompt: int, completion: int) -> int:
+    """What a plain call of a model costs, in nano-dollars."""
+    row = _book().exact(model)
+    assert row is not None, model
+    return price(Usage(input=prompt, output=completion), row)
+
+
 def served_calls(stack: Stack) -> list[dict[str, Any]]:
     """The simulator's whole log."""
     calls: list[dict[str, Any]] = []

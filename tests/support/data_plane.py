@@ -13,10 +13,12 @@ import msgspec
 from services.proxy.catalog import PriceRegister
 from services.proxy.directory import Directory
 from services.proxy.domain.deployments import Deployment, targets_of
+from services.proxy.domain.facts import FactBook, ModelFacts, Sizes
 from services.proxy.domain.prices import PriceBook
 from services.proxy.front import FrontDoor
 from services.proxy.inference import Inference, Models
 from services.proxy.journal import Journal, OpenRecord, Segment
+from services.proxy.limits import RateLimits
 from services.proxy.publisher import Publisher
 from services.proxy.till import Till
 from services.proxy.treasury import Treasury
@@ -25,8 +27,8 @@ from shared.access import SecretHasher
 from shared.bus import Bus
 from shared.events import UsageRecorded
 from shared.http import Health
-from shared.ids import InstanceId, KeyId, OrgId
-from shared.policy import Budget, KeyRecord, OrgRecord, SecretRecord
+from shared.ids import AccountId, InstanceId, KeyId, OrgId
+from shared.policy import Budget, KeyRecord, Limits, OrgRecord, SecretRecord
 from shared.pricing import PriceRow, Rates
 from shared.tasks import Supervisor
 from shared.telemetry import Counter
@@ -39,6 +41,8 @@ from tests.support.clock import FakeClock
 ME = InstanceId("00000000-instance-me")
 MASTER = "sk-the-master-key-of-this-test-1234"
 SECRET, FREE_SECRET = "sk-limited", "sk-unlimited"
+STRICT_SECRET, MODEL_SECRET, RATED_SECRET = "sk-strict", "sk-model", "sk-rated"
+SOFT = AccountId("acc-soft")
 ROW = PriceRow(model="gpt-4o", rates=Rates(input=2_500_000_000, output=10_000_000_000))
 NANO_PER_INPUT, NANO_PER_OUTPUT = 2_500, 10_000
 
@@ -121,7 +125,11 @@ class LoggedJournal(Journal):
 
 
 class DataPlane:
-    """A front door whose every part can be looked at. `sk-limited` has a budget, `sk-unlimited` has none."""
+    """A front door whose every part can be looked at.
+
+    `sk-limited` has a budget, `sk-unlimited` has none, `sk-strict` a strict one; `sk-model` one for `gpt-4o` alone and
+    a soft limit, `sk-rated` rate limits and nothing else.
+    """
 
     def __init__(self, root: Path, limit_nusd: int = 10**9) -> None:
         self.log: list[str] = []
@@ -141,6 +149,8 @@ class DataPlane:
             "phi-4": [deployment("phi-4", "azure_ai", ROW)],
             "secret-model": [deployment("secret-model", "azure", ROW)],
             "unpriced": [deployment("unpriced", "azure", None)],
+            "gpt-5": [deployment("gpt-5", "azure", ROW)],
+            "mystery": [deployment("mystery", "azure_ai", ROW)],
         }
         self.till = Till(
             journal=self.journal,
@@ -151,11 +161,11 @@ class DataPlane:
             clock=self.clock,
             instance=ME,
         )
+        self.limits = RateLimits(self.clock, ME)
         self.inference = Inference(
             directory=self.directory,
             treasury=self.treasury,
             till=self.till,
-            publisher=self.publisher,
             upstream=cast(Upstream, self.upstream),
             models=Models(self.models),
             clock=self.clock,
@@ -164,6 +174,7 @@ class DataPlane:
             body_bytes_max=10_000,
             default_output_tokens=100,
             exceeded_status=402,
+            limits=self.limits,
         )
         self.refused = Counter("refused", "", ("code",))
         self.door = FrontDoor(
@@ -175,18 +186,20 @@ class DataPlane:
         )
 
     def load_keys(self) -> None:
-        budget = Budget(
-            account=ACCOUNT,
-            scope_kind="key",
-            scope_id="k1",
-            window=WindowSpec(anchor=datetime(2026, 1, 1, tzinfo=UTC)),
-            limit_nusd=1,
-        )
-        models = ("gpt-4o", "phi-4", "unpriced", "gone")
+        models = ("gpt-4o", "phi-4", "unpriced", "gone", "gpt-5", "mystery")
         org = OrgId("o1")
         records: dict[str, object] = {org_kv(org): OrgRecord(seq=1, org_id=org)}
-        for key, secret, budgets in (("k1", SECRET, (budget,)), ("k2", FREE_SECRET, ())):
-            records[key_kv(key)] = KeyRecord(seq=2, key_id=KeyId(key), org_id=org, models=models, budgets=budgets)
+        keys: tuple[tuple[str, str, tuple[Budget, ...], Limits], ...] = (
+            ("k1", SECRET, (budget("k1"),), Limits()),
+            ("k2", FREE_SECRET, (), Limits()),
+            ("k3", STRICT_SECRET, (budget("k3", strict=True),), Limits()),
+            ("k4", MODEL_SECRET, (budget("k4", model="gpt-4o"), budget("k4", soft=True)), Limits()),
+            ("k5", RATED_SECRET, (), Limits(rpm=2, tpm=10_000, parallel=1)),
+        )
+        for key, secret, budgets, limits in keys:
+            records[key_kv(key)] = KeyRecord(
+                seq=2, key_id=KeyId(key), org_id=org, models=models, budgets=budgets, limits=limits
+            )
             records[HASHER.entries(secret)[0]] = SecretRecord(key_id=KeyId(key), version=1, seq=3)
         self.directory._load_keys({name: msgspec.json.encode(record) for name, record in records.items()})
         self.directory._load_revoked({})
@@ -199,22 +212,38 @@ class DataPlane:
         return [msgspec.json.decode(event, type=UsageRecorded) for _, event, _ in self.publisher._lanes[0].waiting]
 
     def holds(self) -> int:
-        return sum(wallet.holds for wallet in self.treasury._wallets.values())
+        return sum(wallet.holds for wallet in self.treasury.bank.vault.wallets.values())
 
     def spent(self) -> int:
-        return sum(wallet.spent for wallet in self.treasury._wallets.values())
+        return sum(wallet.spent for wallet in self.treasury.bank.vault.wallets.values())
 
     def quiet(self) -> bool:
         """Nothing is held, open or counted as running any more."""
         return not (self.holds() or self.journal.calls_open or self.inference.running)
 
     async def close(self) -> None:
-        await self.treasury._tasks.close()
+        await self.treasury.stop()
         await self.tasks.close()
         self.journal.close(remove=True)
 
 
 HASHER = SecretHasher({"p1": b"1" * 32})
+
+
+FACTS = FactBook([Sizes(model="gpt-4o", context_window=128_000, max_output=16_384)])
+
+
+def budget(key: str, *, strict: bool = False, model: str | None = None, soft: bool = False) -> Budget:
+    return Budget(
+        account=SOFT if soft else ACCOUNT,
+        scope_kind="key",
+        scope_id=key,
+        window=WindowSpec(anchor=datetime(2026, 1, 1, tzinfo=UTC)),
+        limit_nusd=None if soft else 1,
+        soft_nusd=1 if soft else None,
+        strict=strict,
+        model=model,
+    )
 
 
 def deployment(model: str, provider: str, row: PriceRow | None) -> Deployment:
@@ -229,6 +258,7 @@ def deployment(model: str, provider: str, row: PriceRow | None) -> Deployment:
         row=row,
         fixed_price=False,
         priced_by="test",
+        facts=ModelFacts() if model == "mystery" else FACTS.facts(model),
     )
 
 

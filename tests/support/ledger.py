@@ -4,22 +4,26 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from services.ledger.domain.decide import Decided, decide, listen
-from services.ledger.domain.fold import fold_auth, fold_grants, fold_usage
+from services.ledger.domain.fold import fold_auth, fold_correction, fold_grants, fold_usage
 from services.ledger.domain.state import LedgerState
+from services.ledger.domain.tuning import Tuning
 from shared.allotment import Answer, Ask, Beat, Close, Request, Return, Row
 from shared.events import (
     AccountWindow,
     AnyAuthEvent,
+    AnyUsage,
     BudgetSet,
+    Change,
     GrantBatch,
     GrantEntry,
     KeyIssued,
     OrgCreated,
     TeamCreated,
+    UsageCorrected,
     UsageRecorded,
 )
 from shared.ids import AccountId, CallId, EventId, InstanceId, KeyId, OrgId, TeamId, uuid7_from
-from shared.policy import Budget, ScopeKind
+from shared.policy import Budget, Increase, ScopeKind
 from shared.pricing import Usage
 from shared.windows import WindowSpec
 
@@ -52,6 +56,10 @@ def budget(
     soft: int | None = None,
     anchor: datetime = EPOCH,
     zone: str = "UTC",
+    strict: bool = False,
+    thresholds: tuple[int, ...] = (),
+    model: str | None = None,
+    increase: Increase | None = None,
 ) -> Budget:
     return Budget(
         account=AccountId(account or f"a:{scope_id}"),
@@ -60,6 +68,10 @@ def budget(
         window=WindowSpec(anchor=anchor, duration=duration, zone=zone),
         limit_nusd=limit,
         soft_nusd=soft,
+        strict=strict,
+        thresholds=thresholds,
+        model=model,
+        increase=increase,
     )
 
 
@@ -131,6 +143,22 @@ def used(
     return UsageRecorded(**(fields | more))  # pyright: ignore[reportArgumentType]
 
 
+def corrected(n: int, *changes: tuple[AccountWindow, int], instance: str = "books") -> UsageCorrected:
+    """An operator's correction: account-windows with what is added to their spend."""
+    return UsageCorrected(
+        id=event_id(),
+        at=EPOCH,
+        source="bookkeeper",
+        instance=InstanceId(instance),
+        partition=0,
+        n=n,
+        scope_kind="key",
+        scope_id=KEY,
+        changes=tuple(Change(window, delta) for window, delta in changes),
+        actor="admin",
+    )
+
+
 def ask(
     need: int,
     *,
@@ -142,6 +170,7 @@ def ask(
     key: KeyId = KEY,
     lineage: tuple[str, ...] = ("a:key_1",),
     rev: int = 0,
+    model: str = "",
     rows: tuple[Row, ...] = (),
     sent: int = 0,
 ) -> Ask:
@@ -151,6 +180,7 @@ def ask(
         key_id=key,
         lineage=tuple(AccountId(name) for name in lineage),
         policy_rev=rev,
+        model=model,
         rseq=rseq,
         need=need,
         want=need if want is None else want,
@@ -172,12 +202,19 @@ def close(last_n: int, instance: InstanceId = P1) -> Close:
     return Close(instance=instance, last_n=last_n, sent_ms=0)
 
 
+def fold_any(state: LedgerState, event: AnyUsage) -> bool:
+    """One event of the usage log."""
+    if isinstance(event, UsageCorrected):
+        return fold_correction(state, event)
+    return fold_usage(state, event)
+
+
 class Logs:
     """The three logs of a partition, as lists; positions count messages from 1."""
 
     def __init__(self) -> None:
         self.auth: list[AnyAuthEvent] = []
-        self.usage: list[UsageRecorded] = []
+        self.usage: list[AnyUsage] = []
         self.grants: list[GrantBatch] = []
 
     def batch(self, records: Sequence[GrantEntry], auth_pos: int, at: datetime = EPOCH) -> GrantBatch:
@@ -199,7 +236,7 @@ class Logs:
                     fold_auth(state, event, seq)
             elif letter == "U":
                 for event in self.usage:
-                    fold_usage(state, event)
+                    fold_any(state, event)
             else:
                 for seq, batch in enumerate(self.grants, 1):
                     fold_grants(state, batch, seq)
@@ -214,6 +251,7 @@ class Desk:
         self.state = LedgerState(partition=0) if logs is None else logs.fold()
         self.now = EPOCH + timedelta(seconds=1)
         self.now_ms = 1_000
+        self.tuning = Tuning()
         self.learn(*auth)
 
     def learn(self, *events: AnyAuthEvent) -> None:
@@ -221,15 +259,15 @@ class Desk:
             self.logs.auth.append(event)
             fold_auth(self.state, event, len(self.logs.auth))
 
-    def fold(self, *events: UsageRecorded) -> None:
+    def fold(self, *events: AnyUsage) -> None:
         for event in events:
             self.logs.usage.append(event)
-            fold_usage(self.state, event)
+            fold_any(self.state, event)
 
     def draft(self, *requests: Request) -> Decided:
         for request in requests:
             listen(self.state, request)
-        return decide(self.state, requests, self.now, self.now_ms)
+        return decide(self.state, requests, self.now, self.now_ms, self.tuning)
 
     def commit(self, decided: Decided) -> None:
         self.append(*decided.records)
@@ -254,25 +292,81 @@ class Desk:
 def balances(state: LedgerState) -> dict[str, object]:
     """What must not depend on the order in which the logs were read."""
     accounts = {
-        (name, index): (balance.spent, balance.escrow, balance.overdraft, sorted(balance.crossed))
+        (name, index): (
+            balance.spent,
+            balance.escrow,
+            balance.presumed,
+            balance.overdraft,
+            balance.round,
+            sorted(balance.crossed),
+            {holder: sorted(serials) for holder, serials in sorted(balance.holders.items())},
+        )
         for name, account in state.accounts.items()
         for index, balance in account.windows.items()
-        if balance.spent or balance.escrow or balance.overdraft or balance.crossed
+        if balance.spent or balance.escrow or balance.presumed or balance.overdraft or balance.crossed
     }
     return {
         "accounts": accounts,
         "highest": {name: account.highest for name, account in state.accounts.items()},
         "opened": {name: (account.limited_since, account.opened_at) for name, account in state.accounts.items()},
         "instances": {
-            name: (instance.floor, sorted(instance.above), instance.last_n, instance.final)
+            name: (
+                instance.floor,
+                sorted(instance.above),
+                instance.lease_ms,
+                instance.silent,
+                instance.last_n,
+                instance.final,
+            )
             for name, instance in state.instances.items()
         },
         "allotments": {
-            (name, serial): (held.term, held.granted, held.settled, held.returned, held.rseq)
+            (name, serial): (held.term, held.granted, held.settled, held.returned, held.rseq, held.cap, held.charged)
             for name, instance in state.instances.items()
             for serial, held in instance.allotments.items()
         },
         "escrow": state.escrow,
-        "epoch": state.epoch,
+        "out": {key: sorted(held) for key, held in sorted(state.out.items())},
+        "epoch": (state.epoch, state.lease_ms),
         "untold": sorted(state.untold),
     }
+
+
+def recounted(state: LedgerState) -> dict[tuple[str, int], tuple[int, int, dict[str, set[int]]]]:
+    """Escrow, presumed spend and living holders of every account-window, added up from the allotments alone."""
+    found: dict[tuple[str, int], tuple[int, int, dict[str, set[int]]]] = {}
+    for name, instance in state.instances.items():
+        for serial, held in instance.allotments.items():
+            if not held.term:
+                continue
+            for place in (*held.term, *held.attached):
+                escrow, presumed, holders = found.get((place.account, place.index), (0, 0, {}))
+                charged = held.cap is not None and place.account in held.charged
+                if charged:
+                    presumed += held.left
+                else:
+                    escrow += held.out
+                if held.out and not instance.closed:
+                    holders.setdefault(name, set()).add(serial)
+                found[place.account, place.index] = (escrow, presumed, holders)
+    return {place: sums for place, sums in found.items() if sums[0] or sums[1] or sums[2]}
+
+
+def counted(state: LedgerState) -> dict[tuple[str, int], tuple[int, int, dict[str, set[int]]]]:
+    """The same as the balances have it."""
+    return {
+        (name, index): (balance.escrow, balance.presumed, balance.holders)
+        for name, account in state.accounts.items()
+        for index, balance in account.windows.items()
+        if balance.escrow or balance.presumed or balance.holders
+    }
+
+
+def out_of(state: LedgerState) -> dict[str, set[tuple[str, int]]]:
+    """Allotments with money out by key, from the allotments alone."""
+    found: dict[str, set[tuple[str, int]]] = {}
+    for name, instance in state.instances.items():
+        for serial, held in instance.allotments.items():
+            if held.term and held.out:
+                found.setdefault(held.key_id, set()).add((name, serial))
+    return found

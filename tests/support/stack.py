@@ -21,13 +21,30 @@ ROOT = Path(__file__).parents[2]
 READY_S = 90.0
 STOP_S = 40.0
 READY_LINE = "Tundish is ready"
+TRIES_MAX = 100
 
 
 def free_port() -> int:
     """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)
+
+
+def free_ports(count: int) -> int:
+    """The first of `count` ports in a row that were free a moment ago."""
+    for _ in range(TRIES_MAX):
+        with contextlib.ExitStack() as probes:
+            first = _bound(probes, 0)
+            with contextlib.suppress(OSError, OverflowError):
+                for port in range(first + 1, first + count):
+                    _bound(probes, port)
+                return first
+    raise RuntimeError(f"no {count} free ports in a row were found")
+
+
+def _bound(probes: contextlib.ExitStack, port: int) -> int:
+    probe = probes.enter_context(socket.socket())
+    probe.bind(("127.0.0.1", port))
+    return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -40,16 +57,30 @@ def stack_folder() -> Generator[Path]:
 
 
 class Stack:
-    """A running Tundish. `start` waits until it is ready; `stop` ends it in an orderly way."""
+    """A running Tundish. `start` waits until it is ready; `stop` ends it in an orderly way.
 
-    def __init__(self, home: Path, *, config: Path | None = None, env: dict[str, str] | None = None) -> None:
+    `urls` are the front doors of its proxies, `url` is the first one.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        config: Path | None = None,
+        env: dict[str, str] | None = None,
+        proxies: int = 1,
+        enforcers: int | None = None,
+    ) -> None:
         self.home = home
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.port = free_ports(proxies)
+        self.urls = [f"http://127.0.0.1:{self.port + number}" for number in range(proxies)]
+        self.url = self.urls[0]
         self._env = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("TUNDISH_", "AZURE_"))},
             "TUNDISH_HOME": str(home),
             "TUNDISH_PORT": str(self.port),
+            "TUNDISH_PROXIES": str(proxies),
+            **({} if enforcers is None else {"TUNDISH_ENFORCERS": str(enforcers)}),
             **({"TUNDISH_CONFIG": str(config)} if config is not None else {}),
             **(env or {}),
         }

@@ -1,4 +1,4 @@
-"""Request fields: in force, pending, refused by name, unknown."""
+"""Request fields: in force, refused by name, unknown."""
 
 import pytest
 
@@ -137,11 +137,27 @@ LITELLM_ORG = [
     "budget_reset_at",
 ]
 
+LITELLM_BUDGET = [
+    "budget_id",
+    "max_budget",
+    "soft_budget",
+    "max_parallel_requests",
+    "tpm_limit",
+    "rpm_limit",
+    "tpd_limit",
+    "budget_duration",
+    "model_max_budget",
+    "budget_reset_at",
+]
+
 CASES = [
     (fields.GENERATE_KEY, LITELLM_KEY),
     (fields.UPDATE_KEY, LITELLM_KEY),
     (fields.NEW_TEAM, LITELLM_TEAM),
+    (fields.UPDATE_TEAM, LITELLM_TEAM),
     (fields.NEW_ORG, LITELLM_ORG),
+    (fields.UPDATE_ORG, LITELLM_ORG),
+    (fields.BUDGET, LITELLM_BUDGET),
 ]
 
 
@@ -169,7 +185,7 @@ def test_a_field_that_asks_for_nothing_is_harmless(known: fields.Fields, names: 
 def test_zero_and_empty_text_ask_for_something() -> None:
     for value in (0, "", 0.0, True, [None]):
         with pytest.raises(ApiError):
-            sift({"max_parallel_requests": value}, fields.GENERATE_KEY)
+            sift({"tpd_limit": value}, fields.GENERATE_KEY)
 
 
 def test_values_that_mean_the_default() -> None:
@@ -193,6 +209,11 @@ def test_an_unknown_field_is_named_with_the_nearest_one() -> None:
     with pytest.raises(ApiError) as refusal:
         sift({"z" * 10_000: 1}, fields.NAME_KEY)
     assert len(refusal.value.message) < 300
+
+
+def test_everything_about_budgets_and_limits_is_in_force_on_every_scope() -> None:
+    for known in (fields.GENERATE_KEY, fields.UPDATE_KEY, fields.NEW_TEAM, fields.UPDATE_TEAM, fields.UPDATE_ORG):
+        assert {*fields.MONEY, *fields.RATES, "budget_id", "model_rpm_limit", "temp_budget_expiry"} <= set(known.known)
 
 
 def test_no_field_is_both_known_and_refused() -> None:

@@ -10,12 +10,17 @@ from hypothesis import strategies as st
 from services.auth.domain import key as domain
 from services.auth.domain.budget import BudgetPatch
 from services.auth.domain.key import HashedSecret, IssueKey, KeyState, UpdateKey
+from services.auth.domain.rates import RatePatch, tightest
 from services.auth.domain.records import Records, in_order
+from services.auth.domain.scope import Attachment, MoneyChange, ScopeChange
 from services.auth.domain.stamp import IDS_PER_DECISION, Stamp
 from shared.errors import ApiError
 from shared.events import (
     AnyAuthEvent,
+    BudgetDefined,
+    BudgetRemoved,
     BudgetSet,
+    BudgetTerms,
     KeyBlocked,
     KeyDeleted,
     KeyIssued,
@@ -23,13 +28,17 @@ from shared.events import (
     KeyUnblocked,
     KeyUpdated,
     OrgCreated,
+    OrgUpdated,
     TeamCreated,
+    TeamUpdated,
+    WindowTerms,
     decode_auth,
     encode,
 )
 from shared.ids import DEFAULT_ORG, AccountId, EventId, KeyId, TeamId, uuid7_from
-from shared.policy import ScopeKind, SecretRecord
+from shared.policy import Budget, Limits, ScopeKind, SecretRecord, TeamRecord
 from shared.topology import key_kv, org_kv, secret_kv, team_kv
+from shared.windows import WindowSpec
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECRET = HashedSecret(label="p1", digest="d" * 64, hint="sk-...abcd")
@@ -41,8 +50,24 @@ def stamp(n: int = 0) -> Stamp:
     return Stamp(at=T0 + timedelta(seconds=n), source="auth/test", actor="ada", ids=ids, cause="why")
 
 
-def issue(**more: Any) -> IssueKey:
-    return IssueKey(key_id=KEY, org_id=DEFAULT_ORG, secret=SECRET, account=AccountId("acct_0"), **more)
+def change(*, budget: BudgetPatch | None = None, **more: Any) -> ScopeChange:
+    return ScopeChange(money=MoneyChange(patch=budget or BudgetPatch()), **more)
+
+
+def issue(*, team_id: TeamId | None = None, blocked: bool = False, **more: Any) -> IssueKey:
+    return IssueKey(
+        key_id=KEY,
+        org_id=DEFAULT_ORG,
+        secret=SECRET,
+        account=AccountId("acct_0"),
+        team_id=team_id,
+        blocked=blocked,
+        change=change(**more),
+    )
+
+
+def update(n: int, **more: Any) -> UpdateKey:
+    return UpdateKey(account=AccountId(f"acct_{n}"), change=change(**more))
 
 
 def fold(events: list[AnyAuthEvent], state: KeyState | None = None) -> KeyState:
@@ -81,20 +106,20 @@ def test_a_key_is_issued_once() -> None:
 def test_an_update_that_changes_nothing_makes_no_event() -> None:
     state = minted(alias="a", models=("m",), budget=BudgetPatch(limit_nusd=5))
     assert domain.decide_update(state, UpdateKey(account=AccountId("acct_1")), stamp(1)) == []
-    same = UpdateKey(account=AccountId("acct_1"), alias="a", models=("m",), budget=BudgetPatch(limit_nusd=5))
+    same = update(1, alias="a", models=("m",), budget=BudgetPatch(limit_nusd=5))
     assert domain.decide_update(state, same, stamp(1)) == []
 
 
 def test_an_update_of_settings_and_budget() -> None:
-    state = minted(alias="a", models=("m",), rpm_limit=3)
-    command = UpdateKey(account=AccountId("acct_1"), alias=None, rpm_limit=None, budget=BudgetPatch(limit_nusd=5))
+    state = minted(alias="a", models=("m",), rates=RatePatch(rpm=3, tpm=9))
+    command = update(1, alias=None, rates=RatePatch(rpm=None), budget=BudgetPatch(limit_nusd=5))
     events = domain.decide_update(state, command, stamp(1))
     assert names(events) == [KeyUpdated, BudgetSet]
     after = fold(events, state)
-    assert (after.alias, after.models, after.rpm_limit) == (None, ("m",), None)
+    assert (after.alias, after.models, after.limits) == (None, ("m",), Limits(tpm=9))
     assert after.budgets[0].account == "acct_1"
     assert (after.created_at, after.updated_at) == (T0, T0 + timedelta(seconds=1))
-    only_budget = UpdateKey(account=AccountId("acct_2"), budget=BudgetPatch(limit_nusd=None))
+    only_budget = update(2, budget=BudgetPatch(limit_nusd=None))
     assert names(domain.decide_update(after, only_budget, stamp(2))) == [BudgetSet]
 
 
@@ -199,6 +224,46 @@ def test_records_of_organizations_and_teams() -> None:
         assert record.seq == seq
 
 
+def test_an_update_keeps_what_it_does_not_name() -> None:
+    """`TeamUpdated` is a `TeamCreated` too: taken for one, it would drop the team's budgets."""
+    records = Records()
+    own, lent = Limits(rpm=9, parallel=3), Limits(rpm=4, tpm=7)
+    org, team = OrgCreated(**stamp().envelope(0), org_id=DEFAULT_ORG), TeamId("t")
+    records.apply(org, 1)
+    records.apply(TeamCreated(**stamp().envelope(0), team_id=team, org_id=DEFAULT_ORG, limits=own), 2)
+    scopes: list[tuple[int, ScopeKind, str]] = [(3, "org", "default"), (4, "team", "t")]
+    for seq, kind, scope in scopes:
+        window = WindowSpec(anchor=T0)
+        budget = Budget(account=AccountId("a"), scope_kind=kind, scope_id=scope, window=window, limit_nusd=1)
+        event = BudgetSet(**stamp().envelope(0), scope_kind=kind, scope_id=scope, budgets=(budget,), lent=lent)
+        records.apply(event, seq)
+    records.apply(OrgUpdated(**stamp().envelope(0), org_id=DEFAULT_ORG, models=("m",)), 5)
+    updated = TeamUpdated(
+        **stamp().envelope(0),
+        team_id=team,
+        org_id=DEFAULT_ORG,
+        alias="b",
+        limits=Limits(rpm=3),
+        model_limits={"m": own},
+    )
+    assert list(records.apply(updated, 6)) == [team_kv("t")]
+    for name, seq in ((org_kv("default"), 5), (team_kv("t"), 6)):
+        record = records.by_name[name]
+        assert not isinstance(record, SecretRecord)
+        assert (record.seq, len(record.budgets)) == (seq, 1)
+    record = records.by_name[team_kv("t")]
+    assert isinstance(record, TeamRecord)
+    assert (record.alias, record.limits, record.model_limits) == ("b", Limits(rpm=3, tpm=7), {"m": own})
+    assert records.apply(TeamUpdated(**stamp().envelope(0), team_id=TeamId("x"), org_id=DEFAULT_ORG), 7) == {}
+
+
+def test_budget_objects_are_no_records() -> None:
+    records = Records()
+    assert records.apply(BudgetDefined(**stamp().envelope(0), budget_id="b", version=1), 1) == {}
+    assert records.apply(BudgetRemoved(**stamp().envelope(0), budget_id="b"), 2) == {}
+    assert records.by_name == {}
+
+
 def test_the_order_of_writing_is_safe() -> None:
     records = Records()
     for seq, event in enumerate(domain.decide_issue(None, issue(), stamp()), start=1):
@@ -208,7 +273,17 @@ def test_the_order_of_writing_is_safe() -> None:
     assert groups == [["s.p1.dead"], [key_kv(KEY)], [secret], ["k.dead", "o.default", "t.gone"]]
 
 
-STEPS = st.lists(st.sampled_from(["update", "budget", "unbudget", "block", "unblock", "delete", "models"]), max_size=12)
+STEPS = st.lists(
+    st.sampled_from(
+        ["update", "budget", "unbudget", "block", "unblock", "delete", "models", "rates", "attach", "detach"]
+    ),
+    max_size=12,
+)
+
+
+def attach(n: int) -> MoneyChange:
+    terms = BudgetTerms(main=WindowTerms(limit_nusd=n))
+    return MoneyChange(attach=Attachment(budget_id="b", version=n, terms=terms, limits=Limits(rpm=5)))
 
 
 @given(STEPS)
@@ -218,12 +293,14 @@ def test_whatever_happens_records_and_state_agree(steps: list[str]) -> None:
     records, state, seq = Records(), None, 0
     pending = domain.decide_issue(None, issue(budget=BudgetPatch(limit_nusd=7)), stamp())
     for n, step in enumerate(["issue", *steps], start=1):
-        update = UpdateKey(account=AccountId(f"acct_{n}"))
         commands = {
-            "update": UpdateKey(account=AccountId(f"acct_{n}"), alias=f"a{n}"),
-            "models": UpdateKey(account=AccountId(f"acct_{n}"), models=(f"m{n}",)),
-            "budget": UpdateKey(account=AccountId(f"acct_{n}"), budget=BudgetPatch(limit_nusd=n, duration=f"{n}d")),
-            "unbudget": UpdateKey(account=AccountId(f"acct_{n}"), budget=BudgetPatch(limit_nusd=None)),
+            "update": update(n, alias=f"a{n}"),
+            "models": update(n, models=(f"m{n}",)),
+            "budget": update(n, budget=BudgetPatch(limit_nusd=n, duration=f"{n}d")),
+            "unbudget": update(n, budget=BudgetPatch(limit_nusd=None)),
+            "rates": update(n, rates=RatePatch(rpm=n, model_tpm={"m*": n})),
+            "attach": UpdateKey(account=AccountId(f"acct_{n}"), change=ScopeChange(money=attach(n))),
+            "detach": UpdateKey(account=AccountId(f"acct_{n}"), change=ScopeChange(money=MoneyChange(attach=None))),
         }
         try:
             if step == "block":
@@ -233,10 +310,11 @@ def test_whatever_happens_records_and_state_agree(steps: list[str]) -> None:
             elif step == "delete":
                 pending = domain.decide_delete(state, stamp(n))
             elif step != "issue":
-                pending = domain.decide_update(state, commands.get(step, update), stamp(n))
-        except ApiError:
+                pending = domain.decide_update(state, commands[step], stamp(n))
+        except ApiError as refusal:
             assert state is not None
-            assert state.deleted_at is not None, "only a dead key refuses"
+            mixing = refusal.status == 400 and state.budget_id is not None and "budget" in step
+            assert mixing or state.deleted_at is not None, "only a dead key, and mixing, are refused"
             continue
         for event in pending:
             seq += 1
@@ -251,4 +329,6 @@ def test_whatever_happens_records_and_state_agree(steps: list[str]) -> None:
         assert (record.alias, record.models, record.blocked) == (state.alias, state.models, state.blocked)
         assert record.budgets == state.budgets
         assert record.expires_at == state.expires_at
+        assert record.limits == tightest(state.limits, state.lent)
+        assert record.model_limits == state.model_limits
         assert set(records.secrets_of(KEY)) == {secret_kv(s.label, s.digest) for s in state.secrets}

@@ -3,12 +3,19 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
+from msgspec import UNSET
 
 from services.auth import schemas
+from services.auth.asked import change_of, names_a_budget, patch_of, rates_of
 from services.auth.domain import fields, values
+from services.auth.domain.rates import RatePatch
 from services.auth.schemas import DeleteKeys, GenerateKey, UpdateKey, read
 from shared.errors import ApiError
+from shared.events import WindowTerms
+from shared.money import NUSD_PER_USD
+from shared.policy import Increase
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -87,17 +94,118 @@ def test_reading_a_request() -> None:
     assert read(body, fields.GENERATE_KEY, GenerateKey) == GenerateKey(key_alias="a", max_budget=5)
     change = read(b'{"key": "k", "max_budget": null}', fields.UPDATE_KEY, UpdateKey)
     assert change.max_budget is None
-    assert change.soft_budget is not None, "absent is not null"
-    terms = schemas.budget_change_of(change)
-    assert terms.limit_nusd is None
-    assert terms.soft_nusd is not None
+    assert change.soft_budget is UNSET, "absent is not null"
+    assert (patch_of(change).limit_nusd, patch_of(change).soft_nusd) == (None, UNSET)
     refused(lambda: read(b'{"max_budget": true}', fields.GENERATE_KEY, GenerateKey), "max_budget")
     refused(lambda: read(b'{"models": ["a", 1]}', fields.GENERATE_KEY, GenerateKey), "models")
-    refused(lambda: read(b"{}", fields.NAME_KEY, schemas.NameKey), None)
+    refused(lambda: read(b"{}", fields.UPDATE_TEAM, schemas.UpdateTeam), None)
     for body in (b"", b"[1]", b'"x"', b"{", b"\xff\xfe", b"[" * 100_000):
         with pytest.raises(ApiError) as refusal:
             read(body, fields.GENERATE_KEY, GenerateKey)
         assert refusal.value.code == "invalid_json"
+
+
+WRONG_MONEY = [
+    (b'{"max_budget": NaN}', "max_budget"),
+    (b'{"max_budget": -Infinity}', "max_budget"),
+    (b'{"budget_limits": [{"max_budget": NaN, "budget_duration": "1d"}]}', "max_budget"),
+    (b'{"max_budget": 1e300}', "max_budget"),
+    (b'{"soft_budget": -0.01}', "soft_budget"),
+    (b'{"budget_limits": {}}', "budget_limits"),
+    (b'{"budget_limits": [{"max_budget": 1}]}', "budget_limits"),
+    (b'{"budget_limits": [{"budget_duration": "1d"}]}', "budget_limits"),
+    (b'{"budget_limits": [{"max_budget": true, "budget_duration": "1d"}]}', "budget_limits"),
+    (b'{"budget_limits": [{"max_budget": -1, "budget_duration": "1d"}]}', "budget_limits"),
+    (b'{"budget_limits": [{"max_budget": 1, "budget_duration": "soon"}]}', "budget_limits"),
+    (b'{"budget_limits": [{"max_budget": 1, "budget_duration": "1d", "reset_at": "x"}]}', "budget_limits"),
+    (b'{"budget_limits": [{"max_budget": 1, "budget_duration": "5h", "budget_timezone": "Japan"}]}', "budget_limits"),
+    (b'{"budget_limits": [{"max_budget": 1, "budget_duration": "1d", "soft_budget": 2}]}', "budget_limits"),
+    (b'{"model_max_budget": {"": {"budget_limit": 1}}}', "model_max_budget"),
+    (b'{"model_max_budget": {"gpt**": {"budget_limit": 1}}}', "model_max_budget"),
+    (b'{"model_max_budget": {"a*b*c*d*e*f": {"budget_limit": 1}}}', "model_max_budget"),
+    (b'{"model_max_budget": {" gpt": {"budget_limit": 1}}}', "model_max_budget"),
+    (b'{"model_max_budget": {"gpt\\n": {"budget_limit": 1}}}', "model_max_budget"),
+    (b'{"model_max_budget": {"gpt": 5}}', "model_max_budget"),
+    (b'{"model_max_budget": {"gpt": {}}}', "model_max_budget"),
+    (b'{"model_max_budget": {"gpt": {"budget_limit": false}}}', "model_max_budget"),
+    (b'{"model_max_budget": {"gpt": {"budget_limit": 1, "max_budget": 1}}}', "model_max_budget"),
+    (b'{"model_max_budget": {"gpt": {"budget_limit": 1, "rpm_limit": 1}}}', "model_max_budget"),
+    (b'{"model_max_budget": {"m": {"max_budget": 1, "time_period": "1d", "budget_duration": ""}}}', "model_max_budget"),
+    (b'{"budget_thresholds": [0]}', "budget_thresholds"),
+    (b'{"budget_thresholds": [101]}', "budget_thresholds"),
+    (b'{"budget_thresholds": [80, 80]}', "budget_thresholds"),
+    (b'{"budget_thresholds": [true]}', "budget_thresholds"),
+    (b'{"budget_thresholds": [1,2,3,4,5,6,7,8,9,10,11]}', "budget_thresholds"),
+    (b'{"budget_thresholds": 80}', "budget_thresholds"),
+    (b'{"budget_mode": "Strict"}', "budget_mode"),
+    (b'{"budget_mode": true}', "budget_mode"),
+    (b'{"max_parallel_requests": 1.5}', "max_parallel_requests"),
+    (b'{"max_parallel_requests": -1}', "max_parallel_requests"),
+    (b'{"rpm_limit": true}', "rpm_limit"),
+    (b'{"model_rpm_limit": {"gpt": true}}', "model_rpm_limit"),
+    (b'{"model_rpm_limit": {"gpt": -1}}', "model_rpm_limit"),
+    (b'{"model_tpm_limit": {"": 1}}', "model_tpm_limit"),
+    (b'{"model_tpm_limit": []}', "model_tpm_limit"),
+    (b'{"temp_budget_increase": 5}', "temp_budget_expiry"),
+    (b'{"temp_budget_expiry": "2026-03-02T00:00:00Z"}', "temp_budget_increase"),
+    (b'{"temp_budget_increase": 5, "temp_budget_expiry": null}', "temp_budget_expiry"),
+    (b'{"temp_budget_increase": 0, "temp_budget_expiry": "2026-03-02T00:00:00Z"}', "temp_budget_increase"),
+    (b'{"temp_budget_increase": -5, "temp_budget_expiry": "2026-03-02T00:00:00Z"}', "temp_budget_increase"),
+    (b'{"temp_budget_increase": 5, "temp_budget_expiry": "2026-03-01T00:00:00Z"}', "temp_budget_expiry"),
+    (b'{"temp_budget_increase": 5, "temp_budget_expiry": "2026-03-02"}', "temp_budget_expiry"),
+    (b'{"temp_budget_increase": 5, "temp_budget_expiry": "2126-03-02T00:00:00Z"}', "temp_budget_expiry"),
+    (b'{"temp_budget_increase": 5, "temp_budget_expiry": "9999-12-31T23:59:59-14:00"}', "temp_budget_expiry"),
+    (b'{"temp_budget_increase": 5, "temp_budget_expiry": "tomorrow"}', "temp_budget_expiry"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "param"), WRONG_MONEY)
+def test_what_is_wrong_about_money_is_named(body: bytes, param: str) -> None:
+    def asking() -> object:
+        return change_of(read(body, fields.GENERATE_KEY, GenerateKey), None, None, NOW)
+
+    refused(asking, param)
+
+
+def test_too_many_windows_and_models() -> None:
+    windows = [{"max_budget": 1, "budget_duration": f"{n}d"} for n in range(1, 10)]
+    models = {f"m{n}": {"budget_limit": 1} for n in range(51)}
+    for name, value in (
+        ("budget_limits", windows),
+        ("model_max_budget", models),
+        ("model_rpm_limit", {f"m{n}": 1 for n in range(101)}),
+    ):
+        body = msgspec.json.encode({name: value})
+        refused(lambda body=body: change_of(read(body, fields.NEW_TEAM, schemas.NewTeam), None, None, NOW), name)
+
+
+def test_what_is_asked_for_in_either_spelling() -> None:
+    body = b"""{"max_budget": 100, "budget_duration": "1mo", "budget_timezone": "Europe/Berlin",
+        "budget_limits": [{"max_budget": 5, "budget_duration": "1d", "budget_timezone": "Asia/Tokyo"}],
+        "model_max_budget": {"gpt-*": {"budget_limit": 2, "time_period": "1d"},
+                             "o3": {"max_budget": 3, "budget_duration": "5h", "soft_budget": 1}},
+        "budget_thresholds": [90, 50], "budget_mode": "strict", "rpm_limit": 0, "model_rpm_limit": {"gpt-*": 9}}"""
+    request = read(body, fields.GENERATE_KEY, GenerateKey)
+    patch = patch_of(request)
+    assert patch.windows == (WindowTerms(limit_nusd=5 * NUSD_PER_USD, duration="1d", zone="Asia/Tokyo"),)
+    assert patch.models == (
+        WindowTerms(limit_nusd=2 * NUSD_PER_USD, duration="1d", model="gpt-*"),
+        WindowTerms(limit_nusd=3 * NUSD_PER_USD, soft_nusd=NUSD_PER_USD, duration="5h", model="o3"),
+    )
+    assert (patch.thresholds, patch.strict) == ((50, 90), True)
+    assert rates_of(request) == RatePatch(rpm=0, model_rpm={"gpt-*": 9})
+    assert names_a_budget(request)
+    for nothing in (b"{}", b'{"max_budget": null, "budget_limits": [], "model_max_budget": {}, "rpm_limit": 3}'):
+        assert not names_a_budget(read(nothing, fields.GENERATE_KEY, GenerateKey))
+
+
+def test_a_temporary_increase_in_any_zone_is_kept_in_utc() -> None:
+    body = b'{"temp_budget_increase": 5, "temp_budget_expiry": "2026-03-02T01:00:00+02:00"}'
+    change = change_of(read(body, fields.UPDATE_KEY, UpdateKey), None, None, NOW)
+    until = datetime(2026, 3, 1, 23, tzinfo=UTC)
+    assert change.money.increase == Increase(amount_nusd=5 * NUSD_PER_USD, until=until)
+    cleared = read(b'{"temp_budget_increase": null, "temp_budget_expiry": null}', fields.UPDATE_KEY, UpdateKey)
+    assert change_of(cleared, None, None, NOW).money.increase is None
 
 
 def test_targets_of_a_deletion() -> None:

@@ -166,6 +166,104 @@ def test_actions_on_a_key(front: Front, action: str, sent: object) -> None:
     assert body(front.asked[0]) == sent
 
 
+@pytest.mark.parametrize(
+    ("action", "sent"),
+    [("block", {"key_alias": "a"}), ("unblock", {"key_alias": "a"}), ("delete", {"key_aliases": ["a"]})],
+)
+def test_actions_on_a_key_by_its_alias(front: Front, action: str, sent: object, capsys: Capture) -> None:
+    front.say(f"POST /key/{action}", {})
+    assert run("key", action, "--alias", "a") == 0
+    assert body(front.asked[0]) == sent
+    for wrong in ((), ("key_1", "--alias", "a")):
+        assert run("key", action, *wrong) == 2
+    assert len(front.asked) == 1
+    assert "--alias" in capsys.readouterr().err
+
+
+def test_info_by_alias(front: Front) -> None:
+    front.say("GET /key/info", {"key": "key_1", "info": {"key_alias": "a"}})
+    assert run("key", "info", "--alias", "a") == 0
+    assert dict(front.asked[0].url.params) == {"key_alias": "a"}
+
+
+BUDGET_OPTIONS = (
+    "--max-budget", "100", "--budget-duration", "1mo", "--budget-timezone", "Europe/Berlin", "--budget-limit", "1d=5",
+    "--budget-limit", "7d=20.5", "--model-budget", "gpt-4*=2/1d", "--model-budget", "o3=1", "--threshold", "50",
+    "--threshold", "90", "--budget-mode", "strict", "--rpm-limit", "60", "--max-parallel", "4",
+)  # fmt: skip
+BUDGET_FIELDS = {
+    "max_budget": 100.0,
+    "budget_duration": "1mo",
+    "budget_timezone": "Europe/Berlin",
+    "budget_limits": [
+        {"budget_duration": "1d", "max_budget": 5.0},
+        {"budget_duration": "7d", "max_budget": 20.5},
+    ],
+    "model_max_budget": {"gpt-4*": {"budget_limit": 2.0, "time_period": "1d"}, "o3": {"budget_limit": 1.0}},
+    "budget_thresholds": [50, 90],
+    "budget_mode": "strict",
+    "rpm_limit": 60,
+    "max_parallel_requests": 4,
+}
+
+
+def test_a_budget_as_options(front: Front, capsys: Capture) -> None:
+    front.say("POST /key/generate", {"key": "sk-new"})
+    front.say("POST /budget/new", {"budget_id": "b1", "max_budget": 100, "version": 1})
+    front.say("POST /budget/update", {"budget_id": "b1", "warnings": ["3 scopes follow"]})
+    assert run("key", "generate", *BUDGET_OPTIONS, "--model-rpm", "gpt-4*=6", "--model-tpm", "o3=7") == 0
+    assert run("key", "generate", "--budget-id", "b1") == 0
+    assert run("budget", "new", "--id", "b1", *BUDGET_OPTIONS) == 0
+    assert run("budget", "update", "b1", "--max-budget", "7", "--clear", "budget_limits", "--clear", "rpm_limit") == 0
+    assert [body(request) for request in front.asked] == [
+        {**BUDGET_FIELDS, "model_rpm_limit": {"gpt-4*": 6}, "model_tpm_limit": {"o3": 7}},
+        {"budget_id": "b1"},
+        {"budget_id": "b1", **BUDGET_FIELDS},
+        {"budget_id": "b1", "budget_limits": None, "rpm_limit": None, "max_budget": 7.0},
+    ]
+    assert capsys.readouterr().err == "note: 3 scopes follow\n"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--budget-limit", "5"), ("--budget-limit", "soon=5"), ("--budget-limit", "1d=nan"), ("--budget-limit", "=5"),
+        ("--model-budget", "gpt="), ("--model-budget", "gpt=5/soon"), ("--model-budget", "m=-1"), ("--threshold", "x"),
+        ("--budget-mode", "hard"), ("--max-parallel", "0"), ("--model-rpm", "gpt=1.5"),
+    ],
+)  # fmt: skip
+def test_options_of_a_budget_that_cannot_be_read(front: Front, wrong: tuple[str, str]) -> None:
+    assert run("key", "generate", *wrong) == 2
+    assert front.asked == []
+
+
+def test_budget_objects_are_listed_and_deleted(front: Front, capsys: Capture) -> None:
+    attached = {"keys": 2, "teams": 0, "organizations": 1, "behind": 0}
+    front.say("GET /budget/list", [{"budget_id": "b1", "max_budget": 5, "attached": attached}])
+    front.say("POST /budget/delete", {"budget_id": "b1", "deleted": True})
+    assert run("budget", "list") == 0
+    assert "$5.00" in (line := capsys.readouterr().out.splitlines()[1])
+    assert "2 keys, 1 organizations" in line
+    assert run("budget", "delete", "b1") == 0
+    assert body(front.asked[1]) == {"id": "b1"}
+    front.say("GET /budget/list", [])
+    assert run("budget", "list") == 0
+    assert "`tundish budget new`" in capsys.readouterr().out
+
+
+def test_spend_is_set_back(front: Front, capsys: Capture) -> None:
+    rows = [{"budget_duration": "30d", "model": None, "max_budget": 5, "before": 4.5, "after": 1}]
+    front.say("POST /organization/o1/reset_spend", {"corrections": rows, "warnings": []})
+    front.say("POST /key/a/b/reset_spend", {"corrections": [], "warnings": ["nothing was changed"]})
+    assert run("budget", "reset", "org", "o1", "--to", "1", "--reason", "a test") == 0
+    assert "$4.50" in capsys.readouterr().out
+    assert body(front.asked[0]) == {"reset_to": 1.0, "reason": "a test"}
+    assert run("budget", "reset", "key", "a/b") == 0
+    assert front.asked[1].url.raw_path == b"/key/a%2Fb/reset_spend"
+    assert body(front.asked[1]) == {}
+    assert capsys.readouterr().err == "note: nothing was changed\n"
+
+
 def test_info_leaves_out_what_is_empty(front: Front, capsys: Capture) -> None:
     front.say("GET /key/info", {"key": "key_1", "info": {"key_alias": "a", "team_id": None, "spend": 0.5}})
     assert run("key", "info", "key_1") == 0

@@ -11,14 +11,16 @@ import msgspec
 import pytest
 
 from shared import events
-from shared.events import AnyAuthEvent, AnyEvent, AnySignal, GrantBatch, GrantEntry, UsageRecorded
+from shared.events import AnyAuthEvent, AnyEvent, AnySignal, AnyUsage, GrantBatch, GrantEntry, UsageRecorded
 
 FOLDER = Path(__file__).parent.parent / "golden" / "events"
 BATCH = "grant_batch.v1"
 
 CATALOGUE: dict[str, Any] = {
-    kind.__struct_config__.tag: union for union in (AnyAuthEvent, AnySignal, GrantEntry) for kind in get_args(union)
-} | {str(UsageRecorded.__struct_config__.tag): UsageRecorded, BATCH: GrantBatch}
+    kind.__struct_config__.tag: union
+    for union in (AnyAuthEvent, AnyUsage, AnySignal, GrantEntry)
+    for kind in get_args(union)
+} | {BATCH: GrantBatch}
 
 
 def golden(tag: str) -> bytes:
@@ -80,6 +82,7 @@ def test_the_decoders_of_the_module_take_what_is_on_the_wire() -> None:
     line = golden("usage.recorded.v1")
     first, second = events.decode_usage_batch(events.usage_batch([line, line]))
     assert first == second
+    assert isinstance(first, UsageRecorded)
     assert bytes(first.raw) == b'{\n    "prompt_tokens": 1210,\n    "completion_tokens": 500\n  }'
     assert len(events.decode_grants(golden(BATCH)).records) == len(get_args(GrantEntry))
 

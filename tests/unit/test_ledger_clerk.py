@@ -7,19 +7,36 @@ from datetime import datetime
 
 import pytest
 
+from services.ledger.domain import desk as desk_module
+from services.ledger.domain.draft import Draft
 from services.ledger.domain.fold import fold_auth, fold_grants, fold_usage
 from services.ledger.domain.state import LedgerState
+from services.ledger.domain.tuning import Tuning
 from services.ledger.enforcer import clerk as clerk_module
 from services.ledger.enforcer.clerk import Clerk
 from services.ledger.enforcer.meters import Meters
 from shared import allotment
-from shared.allotment import Ack, Answer, NotActive, Reply, Request
+from shared.allotment import Ack, Answer, Ask, NotActive, Recall, Reply, Request, Row
 from shared.bus import Request as Letter
 from shared.errors import BusError, BusUnavailable, Conflict
-from shared.events import AllotmentGranted, ThresholdCrossed, decode_grants
+from shared.events import AllotmentGranted, SignalPublished, ThresholdCrossed, decode_grants
+from shared.ids import InstanceId
 from shared.tasks import Supervisor
 from shared.telemetry import Metrics
-from tests.support.ledger import EPOCH, KEY, P2, ask, beat, budget, budget_set, key_issued, used, window
+from tests.support.ledger import (
+    EPOCH,
+    KEY,
+    P1,
+    P2,
+    ask,
+    beat,
+    budget,
+    budget_set,
+    gives_back,
+    key_issued,
+    used,
+    window,
+)
 
 A = window("a:key_1")
 
@@ -62,12 +79,15 @@ class Counter:
         self.fresh = True
         self.doubts: list[str] = []
         self.commits = 0
+        self.recalls: list[tuple[InstanceId, Recall]] = []
         self.clerk = Clerk(
             self.state,
+            Tuning(),
             self.clock,
             Meters(Metrics()),
             source="test",
             append=self.append,
+            recall=self.recall,
             lease_fresh=lambda: self.fresh,
             on_doubt=self.doubts.append,
             on_commit=self.committed,
@@ -83,6 +103,9 @@ class Counter:
             raise self.error
         self.log.append(data)
         return expected + 10  # usage stands between decisions
+
+    async def recall(self, instance: InstanceId, data: bytes) -> None:
+        self.recalls.append((instance, allotment.decode_recall(data)))
 
     async def post(self, request: Request) -> FakeLetter:
         letter = FakeLetter(allotment.encode(request))
@@ -192,7 +215,8 @@ async def test_an_ask_whose_policy_does_not_come_is_sent_away() -> None:
     async with counter() as at:
         early = await at.post(ask(10, rev=3))
         await rest()
-        at.clock.ms += clerk_module.PARK_MS
+        at.clock.ms += Tuning().park_ms
+        at.clerk.wake()
         assert isinstance(await at.reply(early), NotActive)
         assert at.clerk.waiting == 0
 
@@ -211,29 +235,31 @@ async def test_a_soft_limit_that_usage_passes_is_recorded_without_a_request() ->
         fold_usage(at.state, used(1, 60, A, serial=None))
         at.clerk.wake()
         await rest()
-        assert decode_grants(at.log[0]).records == (ThresholdCrossed(window=A, threshold="soft", spent_nusd=60),)
+        crossed = ThresholdCrossed(window=A, threshold="soft", spent_nusd=60, limit_nusd=100)
+        assert decode_grants(at.log[0]).records == (crossed,)
         at.clerk.wake()
         await rest()
         assert len(at.log) == 1
-        at.clerk.tell(ThresholdCrossed(window=A, threshold="soft:told", spent_nusd=60))
+        at.clerk.tell(SignalPublished(window=A, threshold="soft"))
         await rest()
         assert at.commits == 2
         assert at.state.untold == set()
 
 
 async def test_too_many_waiting_are_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clerk_module, "QUEUE_MAX", 2)
+    monkeypatch.setattr(desk_module, "QUEUE_MAX", 2)
     async with counter() as at:
         at.gate.clear()
         await at.post(ask(1))
         await rest()
         queued = [await at.post(ask(1, serial=serial)) for serial in (2, 3)]
-        assert isinstance(await at.send(ask(1, serial=4)), NotActive)
+        too_many = await at.post(ask(1, serial=4))
         at.gate.set()
+        assert isinstance(await at.reply(too_many), NotActive)
         assert [answered(await at.reply(letter)).granted for letter in queued] == [1, 1]
 
 
-async def test_a_batch_too_large_for_the_log_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_too_large_for_the_log_is_decided_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clerk_module, "APPEND_BYTES_MAX", 900)
     async with counter() as at:
         at.gate.clear()
@@ -248,14 +274,14 @@ async def test_a_batch_too_large_for_the_log_is_halved(monkeypatch: pytest.Monke
 
 
 async def test_a_request_that_cannot_be_decided_harms_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = clerk_module.decide
+    real = desk_module.answer
 
-    def fails_on_thirteen(state: LedgerState, requests: list[Request], now: datetime, now_ms: int) -> object:
-        if any(isinstance(request, allotment.Ask) and request.serial == 13 for request in requests):
+    def fails_on_thirteen(draft: Draft, request: Ask) -> object:
+        if request.serial == 13:
             raise ZeroDivisionError
-        return real(state, requests, now, now_ms)
+        return real(draft, request)
 
-    monkeypatch.setattr(clerk_module, "decide", fails_on_thirteen)
+    monkeypatch.setattr(desk_module, "answer", fails_on_thirteen)
     async with counter() as at:
         at.gate.clear()
         await at.post(ask(1))
@@ -264,6 +290,58 @@ async def test_a_request_that_cannot_be_decided_harms_only_itself(monkeypatch: p
         at.gate.set()
         replies = [await at.reply(letter) for letter in letters]
         assert [isinstance(reply, Answer) for reply in replies] == [True, True, True, False, True, True, True]
+
+
+async def test_a_recall_leaves_after_the_append_and_says_what_the_log_says() -> None:
+    async with counter() as at:
+        assert answered(await at.send(ask(90))).granted == 90
+        at.gate.clear()
+        letters = [await at.post(ask(95, rseq=2)), await at.post(ask(80, instance=P2))]
+        await rest()
+        assert at.recalls == []
+        at.gate.set()
+        assert answered(await at.reply(letters[0])).granted == 95
+        await rest()
+        ((instance, recall),) = at.recalls
+        assert (instance, recall.account) == (P1, "a:key_1")
+        assert [(known.serial, known.granted) for known in recall.known] == [(1, 95)]
+        assert not letters[1].reply.done()
+        assert isinstance(await at.send(gives_back(Row(1, 90, 0, 95, 0))), Ack)
+        assert answered(await at.reply(letters[1])).granted == 80
+
+
+async def test_no_recall_leaves_when_the_append_fails() -> None:
+    async with counter() as at:
+        assert answered(await at.send(ask(90))).granted == 90
+        at.error = BusUnavailable("no answer")
+        refused = await at.send(ask(80, instance=P2))
+        assert isinstance(refused, NotActive)
+        assert at.recalls == []
+
+
+async def test_an_ask_that_nobody_serves_is_refused_when_its_wait_is_over() -> None:
+    async with counter() as at:
+        assert answered(await at.send(ask(90))).granted == 90
+        letter = await at.post(ask(80, instance=P2))
+        await rest()
+        assert not letter.reply.done()
+        at.clock.ms += Tuning().recall_wait_ms
+        assert answered(await at.reply(letter)).verdict == "reserved"  # the clerk looks again by itself
+
+
+async def test_an_append_that_ends_after_the_office_was_left_is_the_readers() -> None:
+    async with counter() as at:
+        at.gate.clear()
+        letter = await at.post(ask(30))
+        await rest()
+        await at.clerk.pause("leaving")
+        assert isinstance(await at.reply(letter), NotActive)
+        at.clerk.begin()
+        later = await at.post(ask(30))
+        at.gate.set()
+        await rest()
+        assert (len(at.log), at.commits) == (2, 1)  # the first was not folded here, so the second one repeats it
+        assert answered(await at.reply(later)).granted == 30
 
 
 async def test_leaving_the_office_sends_everybody_away() -> None:

@@ -42,7 +42,7 @@ A = window("a:key_1")
 def desk(limit: int = 100, **more: object) -> Desk:
     made = Desk(key_issued(), budget_set(budget(KEY, limit, **more)))  # pyright: ignore[reportArgumentType]
     opened = WindowOpened(window=A, opening_spent_nusd=0)
-    made.append(LedgerEpoch(epoch=1, holder=P1), opened)
+    made.append(LedgerEpoch(epoch=1, holder=P1, lease_ms=LEASE_MS), opened)
     return made
 
 
@@ -410,7 +410,7 @@ def test_money_in_flight_is_reserved_and_says_when_to_come_back() -> None:
     enforcer.serve(gives_back(Row(1, 10, 0, 90, 80)))
     waits = enforcer.ask(ask(60, serial=2))
     assert waits.refusal is not None
-    assert waits.refusal.retry_after_s == 5  # a minute at this pace, but idle money is back by then
+    assert waits.refusal.retry_after_s == 30  # a minute at this pace, but nobody is sent away for longer
 
 
 def test_reported_spend_counts_before_its_events_arrive() -> None:
@@ -439,7 +439,7 @@ def test_the_first_refusal_for_lack_of_money_is_recorded_once() -> None:
     enforcer = desk()
     enforcer.append(AllotmentRenewed(instance=P1))
     first = enforcer.serve(ask(101), ask(102, serial=2))
-    assert first.records == (ThresholdCrossed(window=A, threshold="exceeded", spent_nusd=0),)
+    assert first.records == (ThresholdCrossed(window=A, threshold="exceeded", spent_nusd=0, limit_nusd=100),)
     assert enforcer.serve(ask(101)).records == ()
 
 

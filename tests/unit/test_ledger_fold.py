@@ -5,12 +5,24 @@ from itertools import permutations
 import msgspec
 import pytest
 
-from services.ledger.domain.fold import fold_auth, fold_grants, fold_usage
+from services.ledger.domain.fold import fold_auth, fold_correction, fold_grants, fold_usage, marks_of
 from services.ledger.domain.state import Instance, LedgerState, Meter, UnknownRecord
-from shared.allotment import Row
-from shared.events import AllotmentClosed, AllotmentRenewed, LedgerEpoch
+from shared.allotment import LEASE_MS, Row
+from shared.events import (
+    AllotmentClosed,
+    AllotmentRenewed,
+    LedgerEpoch,
+    OrgUpdated,
+    TeamUpdated,
+    ThresholdCrossed,
+    WindowOpened,
+)
+from shared.ids import InstanceId
+from shared.policy import Increase
 from tests.support.ledger import (
+    EPOCH,
     KEY,
+    ORG,
     P1,
     P2,
     TEAM,
@@ -22,8 +34,14 @@ from tests.support.ledger import (
     budget,
     budget_set,
     close,
+    corrected,
+    counted,
+    event_id,
+    fold_any,
     gives_back,
     key_issued,
+    org_created,
+    recounted,
     team_created,
     used,
     window,
@@ -36,7 +54,7 @@ T = window("a:team_1")
 def busy() -> Desk:
     """A history with everything in it: overdraft, a limit that appears, closings before and after their usage."""
     enforcer = Desk(key_issued(), team_created(), budget_set(budget(KEY, 1_000)))
-    enforcer.append(LedgerEpoch(epoch=1, holder=P1))
+    enforcer.append(LedgerEpoch(epoch=1, holder=P1, lease_ms=LEASE_MS))
     enforcer.serve(ask(300), ask(200, serial=2), ask(100, instance=P2))
     enforcer.fold(used(1, 350, A), used(3, 20, A, serial=2), used(1, 40, A, instance=P2))
     enforcer.serve(beat(), close(1, P2))
@@ -46,13 +64,27 @@ def busy() -> Desk:
     enforcer.fold(used(2, 45, A, T, serial=3), used(4, 3, T, serial=None), used(2, 45, A, T, serial=3))
     enforcer.serve(close(5))
     enforcer.fold(used(5, 7, A, serial=2), used(5, 7, A, serial=2))
+    enforcer.fold(corrected(1, (A, -40), (T, 5)), corrected(1, (A, -40), (T, 5)))
+    p3 = InstanceId("p3")
+    enforcer.serve(ask(60, instance=p3, lineage=lineage), ask(30, instance=p3, serial=2, lineage=lineage))
+    enforcer.fold(used(2, 11, A, T, instance=p3))
+    enforcer.append(
+        AllotmentClosed(instance=p3, how="silent", settled=((1, 11), (2, 0)), charged=(T.account,)),
+        ThresholdCrossed(window=A, threshold="exceeded", spent_nusd=9, limit_nusd=1_000),
+        ThresholdCrossed(window=A, threshold="restored", spent_nusd=9, limit_nusd=1_000),
+    )
+    enforcer.fold(used(1, 70, A, T, instance=p3), used(3, 2, A, T, serial=2, instance=p3))
+    enforcer.serve(close(4, p3), gives_back(Row(2, 28, 2, 30, 0), instance=p3))
+    enforcer.fold(used(4, 1, A, T, serial=2, instance=p3))
     return enforcer
 
 
 @pytest.mark.parametrize("order", ["".join(order) for order in permutations("AUG")])
 def test_the_logs_may_be_read_in_any_order(order: str) -> None:
     enforcer = busy()
-    assert balances(enforcer.logs.fold(order)) == balances(enforcer.state)
+    state = enforcer.logs.fold(order)
+    assert balances(state) == balances(enforcer.state)
+    assert counted(state) == recounted(state)
 
 
 def test_a_history_read_twice_gives_the_same_balances() -> None:
@@ -60,7 +92,7 @@ def test_a_history_read_twice_gives_the_same_balances() -> None:
     before = balances(enforcer.state)
     for seq, event in enumerate(enforcer.logs.auth, 1):
         fold_auth(enforcer.state, event, seq)
-    assert not any(fold_usage(enforcer.state, event) for event in enforcer.logs.usage)
+    assert not any(fold_any(enforcer.state, event) for event in enforcer.logs.usage)
     assert not any(fold_grants(enforcer.state, batch, seq) for seq, batch in enumerate(enforcer.logs.grants, 1))
     assert balances(enforcer.state)["accounts"] == before["accounts"]
     assert balances(enforcer.state)["allotments"] == before["allotments"]
@@ -82,7 +114,7 @@ def test_a_standby_keeps_the_escrow_until_it_has_read_the_usage_itself() -> None
     enforcer.serve(close(1))
     standby = enforcer.logs.fold("AG")
     assert standby.balance(A).escrow == 100
-    fold_usage(standby, enforcer.logs.usage[0])
+    fold_any(standby, enforcer.logs.usage[0])
     assert (standby.balance(A).spent, standby.balance(A).escrow) == (60, 0)
 
 
@@ -121,6 +153,67 @@ def test_an_event_of_auth_that_the_relay_sent_twice_counts_once() -> None:
     assert state.auth_pos == 3
 
 
+def test_a_correction_touches_spend_and_nothing_else_and_counts_once() -> None:
+    enforcer = Desk(key_issued(), budget_set(budget(KEY, 100)))
+    enforcer.ask(ask(60))
+    enforcer.fold(used(1, 40, A))
+    event = corrected(1, (A, -30), (T, 7))
+    assert fold_correction(enforcer.state, event)
+    assert not fold_correction(enforcer.state, event)
+    assert (enforcer.state.balance(A).spent, enforcer.state.balance(A).escrow) == (10, 20)
+    assert enforcer.state.balance(T).spent == 7
+    assert enforcer.ask(ask(70, serial=2)).granted == 70
+
+
+def test_numbers_of_corrections_are_those_of_the_books_and_of_no_proxy() -> None:
+    enforcer = Desk(key_issued(), budget_set(budget(KEY, 100)))
+    enforcer.fold(used(1, 40, A), corrected(1, (A, -30)))
+    assert enforcer.state.balance(A).spent == 10
+
+
+def test_an_allotment_named_twice_in_an_opening_counts_once() -> None:
+    enforcer = Desk(key_issued(), team_created(), budget_set(budget(KEY, 100)))
+    enforcer.ask(ask(60))
+    enforcer.append(
+        WindowOpened(window=T, opening_spent_nusd=0, allotments=((P1, 1), (P1, 1), (P1, 9))),
+        WindowOpened(window=T, opening_spent_nusd=0, allotments=((P1, 1), (P2, 1))),
+    )
+    assert enforcer.state.balance(T).escrow == 60
+    assert enforcer.state.balance(T).holders == {P1: {1}}
+
+
+def test_holders_are_the_living_with_money_out() -> None:
+    enforcer = Desk(key_issued(), budget_set(budget(KEY, 100)))
+    enforcer.ask(ask(30))
+    enforcer.ask(ask(20, serial=2))
+    enforcer.ask(ask(10, instance=P2))
+    assert enforcer.state.balance(A).holders == {P1: {1, 2}, P2: {1}}
+    enforcer.fold(used(1, 30, A))
+    assert enforcer.state.balance(A).holders == {P1: {2}, P2: {1}}
+    enforcer.serve(gives_back(Row(2, 20, 0, 20, 0)))
+    assert enforcer.state.balance(A).holders == {P2: {1}}
+    enforcer.serve(close(3, P2))
+    assert enforcer.state.balance(A).holders == {}
+    assert enforcer.state.balance(A).escrow == 10
+
+
+def test_a_team_or_organization_that_is_updated_keeps_its_place() -> None:
+    enforcer = Desk(team_created(), org_created())
+    team = TeamUpdated(id=event_id(), at=EPOCH, source="auth", actor="t", team_id=TEAM, org_id=ORG, alias="new team")
+    org = OrgUpdated(id=event_id(), at=EPOCH, source="auth", actor="t", org_id=ORG, alias="new org")
+    enforcer.learn(team, org)
+    directory = enforcer.state.directory
+    assert (directory.alias("team", TEAM), directory.alias("org", ORG)) == ("new team", "new org")
+
+
+def test_amounts_at_which_something_may_be_told() -> None:
+    plain = budget(KEY, 1_001, soft=7, thresholds=(50, 100))
+    assert marks_of(plain) == (7, 501, 1_001)
+    more = budget(KEY, 100, thresholds=(50,), increase=Increase(amount_nusd=20, until=EPOCH))
+    assert marks_of(more) == (50, 60, 100, 120)
+    assert marks_of(budget(KEY, None)) == ()
+
+
 def test_a_removed_account_leaves_the_lineage_and_keeps_its_history() -> None:
     enforcer = Desk(key_issued(), budget_set(budget(KEY, 100)))
     enforcer.ask(ask(50))
@@ -141,7 +234,9 @@ def test_silence_is_counted_from_reading() -> None:
 def test_a_kind_of_closing_from_a_newer_version_is_not_guessed_at() -> None:
     enforcer = Desk()
     with pytest.raises(UnknownRecord, match="newer version"):
-        enforcer.append(AllotmentClosed(instance=P1, how="charged", last_n=0))
+        enforcer.append(
+            AllotmentClosed(instance=P1, how="charged", last_n=0)  # pyright: ignore[reportArgumentType]
+        )
 
 
 def test_the_meter_forgets_after_ten_seconds() -> None:
@@ -158,6 +253,6 @@ def test_a_state_can_be_written_down_and_read_back() -> None:
     copy = msgspec.json.decode(msgspec.json.encode(enforcer.state), type=LedgerState)
     assert balances(copy) == balances(enforcer.state)
     more = used(2, 9, A, instance=P2)
-    assert fold_usage(copy, more)
-    assert fold_usage(enforcer.state, more)
+    assert fold_any(copy, more)
+    assert fold_any(enforcer.state, more)
     assert copy == enforcer.state

@@ -1,12 +1,12 @@
 """What a key may do, and which accounts its calls are charged to."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 
 from shared.ids import AccountId, KeyId, OrgId, TeamId
-from shared.policy import Budget, KeyRecord, OrgRecord, ScopeKind, TeamRecord, allows, lineage_of
+from shared.policy import Budget, Increase, KeyRecord, OrgRecord, ScopeKind, TeamRecord, allows, lineage_of, matches
 from shared.windows import WindowSpec
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -62,3 +62,38 @@ def test_a_record_of_a_later_version_is_understood() -> None:
     newer = b'{"seq":9,"key_id":"k","org_id":"o","invented_later":{"a":[1]}}'
     record = msgspec.json.decode(newer, type=KeyRecord)
     assert (record.seq, record.models, record.budgets) == (9, (), ())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "model", "fits"),
+    [
+        ("gpt-4o", "gpt-4o", True),
+        ("gpt-4o", "gpt-4o-mini", False),
+        ("*", "", True),
+        ("gpt-*", "gpt-", True),
+        ("*-mini", "gpt-4o-mini", True),
+        ("gpt*mini", "gpt-4o-mini", True),
+        ("gpt*mini", "gpt-4o-minis", False),
+        ("a*b*c", "a-b-b-c", True),
+        ("a*b*c", "a-c-b", False),
+        ("a*a", "a", False),
+    ],
+)
+def test_a_star_stands_for_any_text(pattern: str, model: str, fits: bool) -> None:
+    assert matches(pattern, model) is fits
+
+
+def test_a_temporary_increase_ends() -> None:
+    until = datetime(2026, 12, 1, tzinfo=UTC)
+    budget = Budget(
+        account=AccountId("a"),
+        scope_kind="key",
+        scope_id="k",
+        window=WindowSpec(anchor=datetime(2026, 1, 1, tzinfo=UTC)),
+        limit_nusd=10,
+        increase=Increase(amount_nusd=5, until=until),
+    )
+    assert budget.limit_at(until - timedelta(microseconds=1)) == 15
+    assert budget.limit_at(until) == 10
+    soft = Budget(account=budget.account, scope_kind="key", scope_id="k", window=budget.window, soft_nusd=1)
+    assert soft.limit_at(until) is None

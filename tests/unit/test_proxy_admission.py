@@ -2,11 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from services.proxy.domain.admission import Caller, Refused, check_caller, check_model, join
 from shared.ids import AccountId, KeyId, OrgId, TeamId
-from shared.policy import Budget, KeyRecord, OrgRecord, TeamRecord
+from shared.policy import Budget, KeyRecord, Limits, OrgRecord, TeamRecord
 from shared.topology import partition_of
 from shared.windows import WindowSpec
 
@@ -50,16 +51,38 @@ def test_joins_everything_a_key_inherits() -> None:
         org(budgets=(budget("org", limit=0),)),
         8,
     )
-    assert caller.accounts == ("acc-key-10", "acc-org-0")
-    assert [item.account for item in caller.watched] == ["acc-team-None"]
+    lineage = caller.lineage("any")
+    assert lineage.accounts == ("acc-key-10", "acc-org-0")
+    assert [item.account for item in lineage.watched] == ["acc-team-None"]
+    assert (lineage.model, lineage.strict) == ("", False)
     assert (caller.policy_rev, caller.partition) == (9, partition_of("o1", 8))
     assert (caller.key_id, caller.team_id, caller.org_id) == ("k1", "t1", "o1")
 
 
 def test_a_key_without_team() -> None:
     caller = join(key(), None, org(), 1)
-    assert (caller.team_id, caller.accounts, caller.watched, caller.policy_rev) == (None, (), (), 7)
+    lineage = caller.lineage("any")
+    assert (caller.team_id, lineage.accounts, lineage.watched, caller.policy_rev) == (None, (), (), 7)
     check_caller(caller, NOW)
+
+
+def test_a_budget_for_a_model_counts_for_its_calls_only() -> None:
+    mini = msgspec.structs.replace(budget("team", limit=5), account=AccountId("acc-mini"), model="*-mini", strict=True)
+    caller = join(key(budgets=(budget("key", limit=10),), team_id=TeamId("t1")), team(budgets=(mini,)), org(), 1)
+    assert caller.common is None
+    assert caller.lineage("gpt-4o-mini").accounts == ("acc-key-10", "acc-mini")
+    assert caller.lineage("gpt-4o").accounts == ("acc-key-10",)
+    assert (caller.lineage("gpt-4o-mini").strict, caller.lineage("gpt-4o").strict) == (True, False)
+    assert caller.lineage("gpt-4o-mini") is caller.lineage("gpt-4o-mini")
+
+
+def test_rate_limits_of_every_scope_that_has_some() -> None:
+    caller = join(
+        key(limits=Limits(rpm=3), team_id=TeamId("t1")), team(model_limits={"gpt-*": Limits(tpm=9)}), org(), 1
+    )
+    assert [(item.scope_kind, item.scope_id) for item in caller.limits] == [("key", "k1"), ("team", "t1")]
+    assert caller.limits[0].limits == Limits(rpm=3)
+    assert caller.limits[1].model_limits == {"gpt-*": Limits(tpm=9)}
 
 
 @pytest.mark.parametrize(

@@ -264,3 +264,46 @@ def test_a_model_without_price_is_warned_of(tmp_path: Path) -> None:
     (warning,) = config.warnings
     assert "model_list[0]" in warning
     assert "base_model" in warning
+
+
+def test_what_is_known_of_the_model(tmp_path: Path) -> None:
+    gpt, phi, embed = (deployments[0].facts for deployments in read(tmp_path, STORY).models.values())
+    assert (gpt.context_window, gpt.max_output, gpt.cap_fields[0]) == (128_000, 16_384, "max_tokens")
+    assert (phi.context_window, phi.cap_fields) == (16_384, ("max_tokens",))
+    assert embed.context_window == 8_192
+
+
+def test_the_file_says_how_large_a_model_is(tmp_path: Path) -> None:
+    info = "    model_info: {max_input_tokens: 1000, max_output_tokens: 200, output_cap_field: max_completion_tokens}\n"
+    facts = read(tmp_path, ONE + info).models["gpt-4o"][0].facts
+    assert (facts.context_window, facts.max_output) == (1_000, 200)
+    assert facts.cap_fields == ("max_completion_tokens", "max_tokens")
+
+
+def test_a_price_of_the_file_leaves_the_models_facts(tmp_path: Path) -> None:
+    priced = ONE + "      input_cost_per_token: 1e-6\n      output_cost_per_token: 1e-6\n"
+    deployment = read(tmp_path, priced).models["gpt-4o"][0]
+    assert (deployment.facts.max_output, deployment.versions_row) == (16_384, None)
+    named = read(tmp_path, priced + "    model_info: {base_model: gpt-5}\n").models["gpt-4o"][0].facts
+    assert named.cap_fields[0] == "max_completion_tokens"
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", "true", "1000000000"])
+@pytest.mark.parametrize("key", ["max_input_tokens", "max_output_tokens"])
+def test_odd_sizes(tmp_path: Path, key: str, value: str) -> None:
+    said = mistake(tmp_path, ONE + f"    model_info: {{{key}: {value}}}\n")
+    assert f"model_list[0].model_info.{key}" in said
+
+
+def test_an_odd_cap_field(tmp_path: Path) -> None:
+    said = mistake(tmp_path, ONE + "    model_info: {output_cap_field: max}\n")
+    assert "max_tokens or max_completion_tokens" in said
+
+
+def test_a_deployment_known_by_its_name_alone_may_serve_any_version(tmp_path: Path) -> None:
+    guessed = read(tmp_path, ONE).models["gpt-4o"][0]
+    assert guessed.row is not None
+    assert guessed.versions_row is not None
+    assert guessed.versions_row.rates.output > guessed.row.rates.output
+    told = read(tmp_path, ONE + "    model_info: {base_model: gpt-4o-2024-08-06}\n").models["gpt-4o"][0]
+    assert told.versions_row == told.row

@@ -14,11 +14,11 @@ from services.proxy.domain.dialect import (
     error_body,
     error_event,
     outgoing_body,
+    outgoing_fields,
     read_request,
+    written,
 )
-from services.proxy.domain.estimate import hold_for
 from services.proxy.domain.paths import Endpoint
-from shared.pricing import PriceRow, Rates
 
 CHAT = Endpoint.CHAT
 
@@ -34,6 +34,17 @@ def test_what_matters_is_read() -> None:
     )  # fmt: skip
 
 
+def test_contents_that_are_lists_are_kept_for_a_closer_look() -> None:
+    parts = [{"type": "text", "text": "hi"}]
+    asked = read_request(
+        body(messages=[{"content": "["}, {"content": parts}, {"role": "user"}, {"content": None}, {"content": []}]),
+        CHAT,
+        None,
+    )
+    assert [json.loads(bytes(part)) for part in asked.parts] == [parts, []]
+    assert read_request(body(messages=None), CHAT, None).parts == ()
+
+
 def test_absent_and_null_are_the_same() -> None:
     nulls = body(stream=None, stream_options=None, max_tokens=None, max_completion_tokens=None, n=None)
     assert read_request(nulls, CHAT, None) == read_request(body(), CHAT, None)
@@ -41,12 +52,17 @@ def test_absent_and_null_are_the_same() -> None:
 
 
 def test_the_larger_of_two_caps_counts() -> None:
-    assert read_request(body(max_tokens=5, max_completion_tokens=9), CHAT, None).output_cap == 9
+    for one, other in ((5, 9), (9, 5)):
+        asked = read_request(body(max_tokens=one, max_completion_tokens=other), CHAT, None)
+        assert (asked.output_cap, asked.max_tokens, asked.max_completion_tokens) == (9, one, other)
+    with pytest.raises(BadRequest):
+        read_request(body(max_tokens=-1, max_completion_tokens=9), CHAT, None)
 
 
 def test_embeddings_have_no_output_and_no_stream() -> None:
-    asked = read_request(body(stream=True, input="x", max_tokens=9), Endpoint.EMBEDDINGS, None)
-    assert (asked.stream, asked.output_cap) == (False, 0)
+    asked = read_request(body(stream=True, input="x", max_tokens=9, n=7), Endpoint.EMBEDDINGS, None)
+    assert (asked.chat, asked.stream, asked.output_cap, asked.choices) == (False, False, 0, 1)
+    assert bytes(asked.input) == b'"x"'
 
 
 def test_the_model_of_the_path_wins() -> None:
@@ -68,7 +84,8 @@ def test_what_is_no_json(raw: bytes) -> None:
 @pytest.mark.parametrize(
     "raw",
     [b"[]", b"null", b'"text"', b"7", body(model=7), body(stream="yes"), body(stream=1), body(n="2"), body(n=1.5),
-     body(max_tokens="10"), body(max_tokens=True), body(stream_options=[]), body(stream_options={"include_usage": 1}),
+     body(max_tokens="10"), body(max_tokens=True), body(stream_options=[]),
+     body(messages="x"), body(messages=["x"]), body(stream_options={"include_usage": 1}),
      b'{"model":"m","max_tokens":1e400}'],
 )  # fmt: skip
 def test_wrong_types(raw: bytes) -> None:
@@ -149,6 +166,22 @@ def test_usage_is_asked_for(options: object, sent: dict[str, bool]) -> None:
     assert out == {"model": "gpt-4o", "stream": True, "stream_options": sent}
 
 
+def test_a_cap_is_put_in_and_nothing_else_changes() -> None:
+    fields = outgoing_fields(ODD, model=None, inject_usage=False)
+    plain, capped = written(fields), written(fields, "max_completion_tokens", 77)
+    assert json.loads(plain) == json.loads(ODD)
+    assert json.loads(capped) == {**json.loads(ODD), "max_completion_tokens": 77}
+    for part in (b"1.10", b"123456789012345678901234567890", b'"\\u00e9\xc3\xa9"', b"[ 1,2 ]"):
+        assert part in capped
+    assert "max_completion_tokens" not in fields
+
+
+def test_a_field_that_stands_twice_is_sent_once() -> None:
+    raw = b'{"model":"gpt-4o","max_tokens":5,"max_tokens":7}'
+    assert read_request(raw, CHAT, None).output_cap == 7
+    assert written(outgoing_fields(raw, model=None, inject_usage=False)) == b'{"model":"gpt-4o","max_tokens":7}'
+
+
 @pytest.mark.parametrize("key", [b"\xff", b"a\xc3"])
 def test_a_key_that_is_no_text_is_refused_and_not_a_crash(key: bytes) -> None:
     raw = b'{"model":"m","' + key + b'":1}'
@@ -170,11 +203,3 @@ def test_errors_have_openais_shape() -> None:
     frame = error_event("broke", kind="server_error", code="c")
     assert frame.startswith(b"data: ")
     assert frame.endswith(b"\n\n")
-
-
-def test_the_hold_counts_every_choice_and_a_default_output() -> None:
-    row = PriceRow(model="m", rates=Rates(input=1_000_000, output=2_000_000, cache_write=3_000_000))
-    assert hold_for(read_request(body(max_tokens=10, n=3), CHAT, None), 100, row, 1_000) == 100 * 3 + 30 * 2
-    assert hold_for(read_request(body(), CHAT, None), 100, row, 1_000) == 100 * 3 + 1_000 * 2
-    assert hold_for(read_request(body(max_tokens=0), CHAT, None), 100, row, 1_000) == 300
-    assert hold_for(read_request(body(), Endpoint.EMBEDDINGS, None), 100, row, 1_000) == 300

@@ -163,15 +163,15 @@ def test_a_change_of_the_team_or_organization_is_joined_anew() -> None:
 
 def test_a_changed_budget_changes_the_lineage() -> None:
     directory = loaded()
-    assert directory.find(SECRET, NOW).accounts == ()
+    assert directory.find(SECRET, NOW).lineage("m").accounts == ()
     budget = Budget(
         account=AccountId("acc"), scope_kind="key", scope_id=KEY, window=WindowSpec(anchor=NOW), limit_nusd=1
     )
     directory._put_key(key_kv(KEY), key(seq=9, budgets=(budget,)))
-    assert directory.find(SECRET, NOW).accounts == ("acc",)
+    assert directory.find(SECRET, NOW).lineage("m").accounts == ("acc",)
     current = directory.current(KEY)
     assert current is not None
-    assert current.accounts == ("acc",)
+    assert current.lineage("m").accounts == ("acc",)
 
 
 def test_an_older_record_never_replaces_a_newer_one() -> None:

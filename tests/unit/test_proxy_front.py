@@ -9,7 +9,6 @@ from typing import Any, cast
 import pytest
 
 from services.proxy import journal as journal_module
-from services.proxy import treasury
 from services.proxy.body import BODY_WAIT_S
 from services.proxy.domain.prices import PriceBook
 from shared.pricing import PriceRow, Rates
@@ -34,8 +33,7 @@ COST = 10 * NANO_PER_INPUT + 4 * NANO_PER_OUTPUT
 
 
 @pytest.fixture
-async def plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DataPlane]:
-    monkeypatch.setattr(treasury, "POLICY_RETRY_S", 0)
+async def plane(tmp_path: Path) -> AsyncIterator[DataPlane]:
     made = DataPlane(tmp_path / "journal")
     async with asyncio.timeout(20):
         yield made
@@ -224,7 +222,13 @@ async def test_paths_and_methods_that_are_not_served(plane: DataPlane) -> None:
 
 async def test_models_are_those_of_the_key(plane: DataPlane) -> None:
     listed = await call(plane, path="/v1/models", method="GET")
-    assert [model["id"] for model in json.loads(listed.body)["data"]] == ["gpt-4o", "phi-4", "unpriced"]
+    assert [model["id"] for model in json.loads(listed.body)["data"]] == [
+        "gpt-4o",
+        "phi-4",
+        "unpriced",
+        "gpt-5",
+        "mystery",
+    ]
     one = await call(plane, path="/openai/models/phi-4", method="GET")
     assert json.loads(one.body)["id"] == "phi-4"
     other = await call(plane, path="/v1/models/secret-model", method="GET")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.proxy import relay, treasury
+from services.proxy import relay
 from tests.support.data_plane import NANO_PER_INPUT, NANO_PER_OUTPUT, SECRET, DataPlane, Step, chat, refuse
 from tests.unit.asgi_driver import GONE, Exchange, Pause, http_scope, pieces
 
@@ -27,8 +27,7 @@ PASSED = (HI + THERE).replace(b',"usage":null', b"") + DONE
 
 
 @pytest.fixture
-async def plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DataPlane]:
-    monkeypatch.setattr(treasury, "POLICY_RETRY_S", 0)
+async def plane(tmp_path: Path) -> AsyncIterator[DataPlane]:
     made = DataPlane(tmp_path / "journal")
     async with asyncio.timeout(20):
         yield made
@@ -297,7 +296,7 @@ async def test_cancelled_at_any_moment_nothing_stays_held(plane: DataPlane) -> N
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await until(lambda: not any(purse.asking for purse in plane.treasury._purses.values()))
+        await until(lambda: not plane.treasury._tasks._tasks)
         assert plane.quiet()
     assert plane.spent() == sum(event.cost_nusd for event in plane.events())
     assert [event.n for event in plane.events()] == list(range(1, len(plane.events()) + 1))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.proxy.domain.meter import RAW_BYTES_MAX, TOKENS_MAX, StreamMeter, estimated, read_body, usage_of
+from services.proxy.domain.meter import RAW_BYTES_MAX, TOKENS_MAX, StreamMeter, read_body, usage_of
 from services.proxy.domain.sse import FrameSplitter
 from shared.pricing import Usage
 
@@ -220,8 +220,3 @@ def test_deep_garbage_never_raises() -> None:
     assert read_body(b'{"usage":' + deep + b"}").usage is None
     frame = b'data: {"usage":' + deep + b"}\n\n"
     assert StreamMeter(hide_usage=True).feed(frame) == frame
-
-
-def test_an_estimate_is_never_zero_for_something() -> None:
-    assert estimated(1, 1) == Usage(input=1, output=1)
-    assert estimated(400, 0) == Usage(input=100)

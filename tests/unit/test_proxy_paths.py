@@ -43,10 +43,12 @@ def test_the_rows_above_are_all_rows() -> None:
     ("method", "path", "service"),
     [
         *[("POST", f"/key/{verb}", "auth") for verb in ("generate", "update", "block", "unblock", "delete")],
-        ("POST", "/team/new", "auth"),
-        ("POST", "/organization/new", "auth"),
+        *[("POST", f"/{kind}/{verb}", "auth") for kind in ("team", "organization") for verb in ("new", "update")],
+        ("PATCH", "/organization/update", "auth"),
+        *[("POST", f"/budget/{verb}", "auth") for verb in ("new", "update", "info", "delete")],
+        *[("GET", f"/budget/{verb}", "auth") for verb in ("list", "settings")],
         *[("GET", f"/{kind}/{verb}", "auth") for kind in ("key", "team", "organization") for verb in ("info", "list")],
-        *[("GET", f"/spend/{what}", "ledger") for what in ("keys", "teams", "logs")],
+        *[("GET", f"/spend/{what}", "ledger") for what in ("keys", "teams", "logs", "corrections")],
         ("GET", "/ledger/status", "ledger"),
         ("POST", "/ledger/rebuild", "ledger"),
         ("GET", "/scheduler/status", "scheduler"),
@@ -57,6 +59,15 @@ def test_every_admin_row(method: str, path: str, service: str) -> None:
     assert route is not None
     assert (route.endpoint, route.service, route.path) == (Endpoint.ADMIN, service, path)
     assert method in route.methods
+
+
+@pytest.mark.parametrize("kind", ["key", "team", "organization"])
+def test_reset_of_spend(kind: str) -> None:
+    for name in ("key_0193abc", "sk-Abc123", "t-search", "default"):
+        route = route_of(f"/{kind}/{name}/reset_spend".encode())
+        assert route is not None
+        assert (route.endpoint, route.service, route.methods) == (Endpoint.ADMIN, "auth", ("POST",))
+        assert route.path == f"/{kind}/{name}/reset_spend"
 
 
 def test_every_admin_row_goes_to_its_own_path() -> None:
@@ -112,6 +123,12 @@ def test_the_state_of_one_rebuild() -> None:
         b"/openaiX/models",
         b"/metrics",
         b"/key/regenerate",
+        b"/user/u1/reset_spend",
+        b"/key/reset_spend",
+        b"/key/a.b/reset_spend",
+        b"/key/a%3Fb/reset_spend",
+        b"/key/a/b/reset_spend",
+        b"/team/" + b"t" * 101 + b"/reset_spend",
         b"/ledger/rebuild/a.b",
         b"/ledger/rebuild/a%3Fb",
         b"/ledger/rebuild/" + b"a" * 101,
@@ -141,6 +158,7 @@ NOT_UTF8 = [b"\xff", b"%ff", b"%C3", b"%ed%a0%80", b"%c0%af"]
         b"/v1/models/%s",
         b"/key/%s/generate",
         b"/ledger/rebuild/%s",
+        b"/key/%s/reset_spend",
     ],
 )
 def test_no_odd_spelling_passes(place: bytes, odd: bytes) -> None:

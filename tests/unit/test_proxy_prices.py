@@ -95,3 +95,41 @@ def test_the_catalogue_prices_the_story() -> None:
         row, how = book.resolve(None, deployment, public)
         assert row is not None
         assert (row.model.lower(), how) == (public, f"model name {public}")
+
+
+ZONED = PriceBook(
+    PriceRow(model=name, rates=Rates(input=1, output=index))
+    for index, name in enumerate(["gpt-4o", "eu/gpt-4o", "eu/gpt-4o-2024-05-13", "gpt-4o-2024-05-13", "gpt-4o-mini"])
+)
+
+
+@pytest.mark.parametrize(
+    ("own", "answer", "model"),
+    [
+        ("gpt-4o", "gpt-4o-2024-05-13", "gpt-4o-2024-05-13"),
+        ("gpt-4o", "gpt-4o-2024-08-06", "gpt-4o"),
+        ("gpt-4o", "something-else", "gpt-4o"),
+        ("gpt-4o", "gpt-4o-mini-2024-07-18", "gpt-4o-mini"),
+        ("eu/gpt-4o", "gpt-4o-2024-05-13", "eu/gpt-4o-2024-05-13"),
+        ("eu/gpt-4o", "gpt-4o-2024-08-06", "eu/gpt-4o"),
+        ("eu/gpt-4o", "gpt-4o-mini", "eu/gpt-4o"),
+    ],
+)
+def test_what_served_is_priced_in_the_zone_of_the_deployment(own: str, answer: str, model: str) -> None:
+    row = ZONED.exact(own)
+    assert row is not None
+    assert ZONED.served(answer, row).model == model
+
+
+def test_the_dearest_version_of_a_model() -> None:
+    book = PriceBook(row for entry in load() if (row := entry.price_row()) is not None)
+    plain, dear = book.exact("gpt-4o"), book.exact("gpt-4o-2024-05-13")
+    assert plain is not None
+    assert dear is not None
+    held = book.versions(plain)
+    assert held.rates.output == dear.rates.output > plain.rates.output
+    assert held.rates.highest_input() == dear.rates.highest_input()
+    assert book.versions(dear) == dear
+    mini = book.exact("gpt-4o-mini")
+    assert mini is not None
+    assert book.versions(mini).rates.output == mini.rates.output

@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from services.proxy import recovery as module
-from services.proxy import treasury
 from services.proxy.journal import Journal
 from services.proxy.recovery import Recovered, recover_all
 from shared.allotment import Close
@@ -47,7 +46,6 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(treasury, "POLICY_RETRY_S", 0)
     monkeypatch.setattr(module, "CLOSE_WAIT_S", 1)
     return World(tmp_path)
 

@@ -53,6 +53,7 @@ def test_exceeded_says_it_all() -> None:
         "scope": "team",
         "scope_id": "t1",
         "alias": "search",
+        "model": None,
         "max_budget": 0.05,
         "spend": 0.049,
         "reserved": 0.000001,
@@ -64,6 +65,32 @@ def test_exceeded_says_it_all() -> None:
     }
     body = error_body(answer.message, kind=answer.kind, code=answer.code, extra=answer.extra)
     assert json.loads(body)["error"]["budget"]["scope_id"] == "t1"
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [("gpt-4o", "team 'search' for the model 'gpt-4o'"), ("gpt-*", "for the models 'gpt-*'")]
+)
+def test_a_budget_for_a_model_is_named(model: str, name: str) -> None:
+    answer = refused("exceeded", replace(REFUSAL, model=model))
+    assert name in answer.message
+    assert answer.extra is not None
+    assert cast(dict[str, Any], answer.extra["budget"])["model"] == model
+    assert name in refused("reserved", replace(REFUSAL, model=model)).message
+
+
+def test_the_hint_knows_what_no_cap_holds() -> None:
+    def fits(**fields: Any) -> object:
+        wanted = Wanted(held_nusd=1, prompt_tokens=100, row=ROW, **fields)
+        extra = budget_refused("exceeded", REFUSAL, wanted, exceeded_status=402).extra
+        assert extra is not None
+        return cast(dict[str, Any], extra["budget"])["max_tokens_that_fit"]
+
+    assert fits() == 15
+    assert fits(choices=0) is None
+    assert fits(beside=5) == 10
+    assert fits(beside=15) is None
+    assert fits(beside=5, choices=2) == 5
+    assert fits(output_max=7) == 7
 
 
 @pytest.mark.parametrize("status", [402, 429, 422, 400])

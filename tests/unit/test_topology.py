@@ -101,7 +101,12 @@ def test_a_service_hears_its_own_inbox_and_no_other(user: str) -> None:
     [
         ("auth.key.issued.v1.key_1", {"auth"}),
         ("usage.v1.0.proxy_1", {"proxy"}),
+        ("usage.v1.0.corrections", {"bookkeeper", "proxy"}),
         ("grant.v1.0.enf_1", {"enforcer"}),
+        ("recall.v1.0.proxy_1", {"enforcer"}),
+        ("gossip.v1.limits", {"proxy"}),
+        ("$KV.budgets.acct_1", {"enforcer"}),
+        ("$KV.snapshots.ledger.0", {"enforcer"}),
         ("signal.budget.exceeded.v1.key.key_1", {"enforcer"}),
         ("$KV.keys.k.key_1", {"auth"}),
         ("$KV.revoked.k.key_1", {"auth"}),

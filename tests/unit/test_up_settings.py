@@ -12,7 +12,8 @@ from deploy.local.settings import DEFAULT_CONFIG, load_settings
 def test_defaults(tmp_path: Path) -> None:
     settings = load_settings({"TUNDISH_PORT": " ", "TUNDISH_POSTGRES_URL": ""}, tmp_path)
     assert (settings.home, settings.config) == (tmp_path / ".tundish", DEFAULT_CONFIG)
-    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 4000, 1)
+    assert (settings.host, settings.ports, settings.workers) == ("127.0.0.1", range(4000, 4001), 1)
+    assert settings.enforcers == 2
     assert (settings.postgres_url, settings.nats_url, settings.master_key) == (None, None, None)
     assert settings.nats_sync == "always"
 
@@ -24,6 +25,8 @@ def test_defaults(tmp_path: Path) -> None:
         ("TUNDISH_PORT", "70000", "whole number"),
         ("TUNDISH_PORT", "٤٠٠٠", "whole number"),
         ("TUNDISH_WORKERS", "0", "from 1 to 64"),
+        ("TUNDISH_PROXIES", "17", "from 1 to 16"),
+        ("TUNDISH_ENFORCERS", "none", "from 1 to 8"),
         ("TUNDISH_NATS_SYNC", "sometimes", "`always` or a time"),
         ("TUNDISH_CONFIG", "nowhere.yaml", "there is no such file"),
     ],
@@ -32,6 +35,13 @@ def test_a_wrong_value_is_named_with_what_is_right(name: str, value: str, says: 
     with pytest.raises(UpError, match=says) as caught:
         load_settings({name: value}, tmp_path)
     assert name in str(caught.value)
+
+
+def test_several_proxies_need_as_many_ports(tmp_path: Path) -> None:
+    settings = load_settings({"TUNDISH_PROXIES": "2", "TUNDISH_PORT": "65534"}, tmp_path)
+    assert settings.ports == range(65534, 65536)
+    with pytest.raises(UpError, match="TUNDISH_PORT is 65535: there are no 2 ports"):
+        load_settings({"TUNDISH_PROXIES": "2", "TUNDISH_PORT": "65535"}, tmp_path)
 
 
 def test_the_default_config_is_simulated() -> None:

@@ -29,6 +29,7 @@ from deploy.local.stack import (
 )
 
 MODELS = read_models(DEFAULT_CONFIG)
+PROXIES = ("proxy", "proxy-w2", "proxy-2", "proxy-2-w2")
 INHERITED = {
     "PATH": "/bin",
     "AZURE_API_KEY": "a-real-key",
@@ -44,7 +45,7 @@ INHERITED = {
 
 @pytest.fixture
 def settings(tmp_path: Path) -> LocalSettings:
-    return load_settings({"TUNDISH_WORKERS": "2"}, tmp_path)
+    return load_settings({"TUNDISH_WORKERS": "2", "TUNDISH_PROXIES": "2"}, tmp_path)
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def secrets(settings: LocalSettings) -> Secrets:
 
 
 def wiring(simulator_url: str | None = "http://127.0.0.1:29000") -> Wiring:
-    names = (*SERVICES, "proxy-1", "proxy-2")
+    names = (*SERVICES, "ledger-enforcer-2", *PROXIES)
     return Wiring(
         ports={name: 21_000 + place for place, name in enumerate(names)},
         postgres_url="postgresql://tundish:pw@127.0.0.1:1/tundish",
@@ -76,7 +77,7 @@ def test_proxies_have_no_database_and_only_those_who_need_them_have_peppers(
     with_postgres = {name for name, values in env.items() if "TUNDISH_POSTGRES_URL" in values}
     assert with_postgres == {AUTH, BOOKKEEPER, SCHEDULER, "migrate"}
     with_peppers = {name for name, values in env.items() if "TUNDISH_PEPPERS" in values}
-    assert with_peppers == {AUTH, "proxy-1", "proxy-2"}
+    assert with_peppers == {AUTH, *PROXIES}
 
 
 def test_no_secret_comes_in_by_inheritance(settings: LocalSettings, secrets: Secrets) -> None:
@@ -98,24 +99,37 @@ def test_each_speaks_with_its_own_token_and_knows_those_who_may_call_it(
     assert set(peers(AUTH)) == {"proxy", "scheduler"}
     assert set(peers(BOOKKEEPER)) == {"auth", "proxy", "scheduler"}
     assert set(peers(SCHEDULER)) == {"auth", "proxy"}
-    assert peers(ENFORCER) == peers("proxy-1") == {}
+    assert peers(ENFORCER) == peers("ledger-enforcer-2") == peers("proxy") == {}
     assert all(peers(AUTH)[name] == secrets.tokens[name] for name in ("proxy", "scheduler"))
-    assert env["proxy-1"]["TUNDISH_TOKEN"] == env["proxy-2"]["TUNDISH_TOKEN"] == secrets.tokens["proxy"]
+    assert {env[name]["TUNDISH_TOKEN"] for name in PROXIES} == {secrets.tokens["proxy"]}
     assert env[ENFORCER]["TUNDISH_NATS_URL"].startswith("nats://enforcer:")
     assert env["migrate"]["TUNDISH_NATS_URL"].startswith("nats://admin:")
 
 
-def test_proxies_share_the_front_door_and_nothing_else(settings: LocalSettings, secrets: Secrets) -> None:
+def test_workers_share_a_front_door_and_proxies_the_journals(settings: LocalSettings, secrets: Secrets) -> None:
     specs = {spec.name: spec for spec in service_specs(settings, wiring(), secrets, MODELS, {})}
-    first, second = specs["proxy-1"].env, specs["proxy-2"].env
-    assert first["TUNDISH_PORT"] == second["TUNDISH_PORT"] == "4000"
-    assert first["TUNDISH_INTERNAL_PORT"] != second["TUNDISH_INTERNAL_PORT"]
-    assert specs["proxy-1"].stop_rank == RANK_PROXY < specs[AUTH].stop_rank
-    assert specs["proxy-1"].grace_s > settings.drain_s
+    doors = {name: specs[name].env["TUNDISH_PORT"] for name in PROXIES}
+    assert doors == {"proxy": "4000", "proxy-w2": "4000", "proxy-2": "4001", "proxy-2-w2": "4001"}
+    assert {specs[name].env["TUNDISH_HOME"] for name in PROXIES} == {str(settings.home)}
+    assert len({spec.env["TUNDISH_INTERNAL_PORT"] for spec in specs.values()}) == len(specs)
+    assert {specs[name].stop_rank for name in PROXIES} == {RANK_PROXY}
+    assert specs[AUTH].stop_rank > RANK_PROXY
+    assert specs["proxy"].grace_s > settings.drain_s
+
+
+def test_a_second_enforcer_stands_by(settings: LocalSettings, secrets: Secrets) -> None:
+    specs = {spec.name: spec for spec in service_specs(settings, wiring(), secrets, MODELS, {})}
+    assert specs["ledger-enforcer-2"].argv == specs[ENFORCER].argv
+    ours, theirs = dict(specs[ENFORCER].env), dict(specs["ledger-enforcer-2"].env)
+    assert ours.pop("TUNDISH_INTERNAL_PORT") != theirs.pop("TUNDISH_INTERNAL_PORT")
+    assert ours == theirs
+    alone = msgspec.structs.replace(settings, enforcers=1)
+    names = [spec.name for spec in service_specs(alone, wiring(), secrets, MODELS, {})]
+    assert names == [*SERVICES, *PROXIES]
 
 
 def test_a_real_key_never_reaches_the_simulator(settings: LocalSettings, secrets: Secrets) -> None:
-    proxy = environments(settings, secrets)["proxy-1"]
+    proxy = environments(settings, secrets)["proxy"]
     assert proxy["TUNDISH_SIMULATOR_URL"] == "http://127.0.0.1:29000"
     assert proxy["AZURE_API_KEY"] == proxy["AZURE_AI_API_KEY"] == SIMULATOR_KEY
     real = service_specs(settings, wiring(None), secrets, MODELS, INHERITED)[-1].env

@@ -12,6 +12,7 @@ from shared.windows import (
     WindowSpec,
     check_zone,
     duration_seconds,
+    follows_zone,
     parse_duration,
     window_at,
     window_of_index,
@@ -19,21 +20,34 @@ from shared.windows import (
 
 ZONES = (
     "UTC",
+    "Etc/UTC",
     "Europe/Berlin",
+    "Europe/Dublin",
     "America/New_York",
-    "Asia/Kolkata",
-    "Australia/Lord_Howe",
     "America/St_Johns",
-    "Pacific/Apia",
+    "America/Sao_Paulo",
+    "America/Asuncion",
+    "America/Havana",
+    "America/Scoresbysund",
+    "Asia/Kolkata",
+    "Asia/Amman",
+    "Asia/Tehran",
+    "Africa/Cairo",
     "Africa/Casablanca",
+    "Africa/Monrovia",
+    "Antarctica/Troll",
+    "Australia/Lord_Howe",
+    "Pacific/Apia",
+    "Pacific/Kwajalein",
 )
 
-START = datetime(2000, 1, 1, tzinfo=UTC)
+START = datetime(1992, 1, 1, tzinfo=UTC)
 
 anchors = st.timedeltas(timedelta(0), timedelta(days=365 * 60)).map(lambda after: START + after)
 later = st.timedeltas(timedelta(0), timedelta(days=365 * 30))
 durations = st.one_of(
     st.builds("{}{}".format, st.integers(1, 400), st.sampled_from(["m", "h", "d", "w"])),
+    st.builds("{}d".format, st.integers(1, 3)),
     st.builds("{}mo".format, st.integers(1, 30)),
     st.builds("{}y".format, st.integers(1, 5)),
 )
@@ -52,6 +66,54 @@ def test_an_instant_lies_in_its_window_and_in_no_neighbour(spec: WindowSpec, aft
         assert window_of_index(spec, window.index - 1).end == window.start
 
 
+def changes_of(zone: str, first_year: int, last_year: int) -> list[datetime]:
+    """The seconds at which a zone's clocks change, in UTC."""
+    info = ZoneInfo(zone)
+    found: list[datetime] = []
+    day = datetime(first_year, 1, 1, tzinfo=UTC)
+    while day.year <= last_year:
+        early, late = day, day + timedelta(days=1)
+        if early.astimezone(info).utcoffset() != late.astimezone(info).utcoffset():
+            while late - early > timedelta(seconds=1):
+                middle = early + (late - early) // 2
+                middle = middle.replace(microsecond=0)
+                if middle.astimezone(info).utcoffset() == day.astimezone(info).utcoffset():
+                    early = middle
+                else:
+                    late = middle
+            found.append(late)
+        day += timedelta(days=1)
+    return found
+
+
+CHANGES = [(zone, at) for zone in ZONES for at in changes_of(zone, 2010, 2012) + changes_of(zone, 2026, 2026)]
+
+
+@given(
+    st.sampled_from(CHANGES),
+    st.timedeltas(timedelta(hours=-26), timedelta(hours=26)),
+    st.timedeltas(timedelta(hours=-26), timedelta(hours=26)),
+    st.integers(1, 40),
+    st.sampled_from(["d", "w"]),
+)
+def test_around_a_change_of_the_clocks_days_follow_the_one_rule(
+    change: tuple[str, datetime], before: timedelta, beside: timedelta, count: int, unit: str
+) -> None:
+    """A window begins at the first instant at which the zone's clock shows the anchor's time of day, or later."""
+    zone, at = change
+    info = ZoneInfo(zone)
+    days = count * (7 if unit == "w" else 1)
+    spec = WindowSpec(anchor=at - timedelta(days=days) + before, duration=f"{count}{unit}", zone=zone)
+    window = window_at(spec, at + beside)
+    assert window.end is not None
+    for index, edge in ((window.index, window.start), (window.index + 1, window.end)):
+        wanted = spec.anchor.astimezone(info).replace(tzinfo=None, fold=0) + timedelta(days=days * index)
+        shown = edge.astimezone(info).replace(tzinfo=None, fold=0)
+        just_before = (edge - timedelta(microseconds=1)).astimezone(info).replace(tzinfo=None, fold=0)
+        assert just_before < wanted <= shown
+        assert shown == wanted or edge in changes_of(zone, edge.year, edge.year), "later only where time was left out"
+
+
 @given(specs, later, later)
 def test_indexes_never_fall(spec: WindowSpec, first: timedelta, second: timedelta) -> None:
     early, late = sorted((first, second))
@@ -65,7 +127,11 @@ def test_a_window_is_found_again_by_its_index_and_at_both_edges(spec: WindowSpec
     assert window_of_index(spec, window.index) == window
     assert window_at(spec, max(window.start, spec.anchor)).index == window.index
     assert window_at(spec, window.end - timedelta(microseconds=1)).index == window.index
-    assert window_at(spec, window.end).index == window.index + 1
+    following = window_at(spec, window.end).index
+    assert following > window.index
+    for index in range(window.index + 1, following):
+        empty = window_of_index(spec, index)
+        assert empty.start == empty.end == window.end, "passed over only where the zone left out the whole of it"
 
 
 @given(specs)
@@ -122,10 +188,43 @@ def test_the_repeated_hour_belongs_to_one_window() -> None:
     assert window_at(spec, once).index == window_at(spec, again).index == 24
 
 
-def test_days_are_twenty_four_hours_whatever_the_clocks_do() -> None:
-    spec = WindowSpec(anchor=datetime(2026, 3, 28, 12, tzinfo=UTC), duration="1d", zone="Europe/Berlin")
-    window = window_at(spec, datetime(2026, 3, 29, 12, tzinfo=UTC))
-    assert (window.index, window.start) == (1, datetime(2026, 3, 29, 12, tzinfo=UTC))
+def test_a_day_keeps_its_time_of_day_and_twenty_four_hours_do_not() -> None:
+    noon = datetime(2026, 3, 28, 11, tzinfo=UTC)  # 12:00 in Berlin, on the day before the clocks go forward
+    day = window_at(WindowSpec(anchor=noon, duration="1d", zone="Europe/Berlin"), noon + timedelta(hours=23))
+    assert (day.index, day.start) == (1, datetime(2026, 3, 29, 10, tzinfo=UTC))
+    hours = window_at(WindowSpec(anchor=noon, duration="24h", zone="Europe/Berlin"), noon + timedelta(hours=24))
+    assert (hours.index, hours.start) == (1, datetime(2026, 3, 29, 11, tzinfo=UTC))
+
+
+def test_a_day_that_a_zone_left_out_has_an_empty_window() -> None:
+    midnight = datetime(2011, 12, 29, 10, tzinfo=UTC)  # the 29th begins in Samoa, which had no 30th
+    spec = WindowSpec(anchor=midnight, duration="1d", zone="Pacific/Apia")
+    empty = window_of_index(spec, 1)
+    assert empty.start == empty.end == midnight + timedelta(days=1)
+    assert [window_at(spec, midnight + timedelta(days=days)).index for days in range(3)] == [0, 2, 3]
+
+
+def test_an_anchor_in_the_repeated_hour_begins_with_its_first_showing() -> None:
+    again = datetime(2026, 10, 25, 1, 30, tzinfo=UTC)  # 02:30 in Berlin, for the second time
+    window = window_at(WindowSpec(anchor=again, duration="1d", zone="Europe/Berlin"), again)
+    assert (window.index, window.start) == (0, again - timedelta(hours=1))
+
+
+def test_what_is_remembered_changes_no_answer() -> None:
+    for days in (40, 3, 3, 41, 0, 12):
+        spec = WindowSpec(anchor=START, duration="7d", zone="Europe/Berlin")
+        assert window_at(spec, START + timedelta(days=days)).index == days // 7
+    assert window_at(spec, START - timedelta(days=1)).index == 0
+
+
+def test_zones_matter_for_days_and_longer_only() -> None:
+    assert not any(map(follows_zone, ("", "90s", "5m", "24h", "hourly")))
+    assert all(map(follows_zone, ("1d", "daily", "2w", "1mo", "1y")))
+
+
+def test_a_month_whose_first_midnight_is_left_out_begins_at_one() -> None:
+    spec = WindowSpec(anchor=datetime(2017, 9, 10, tzinfo=UTC), duration="1mo", zone="America/Asuncion")
+    assert window_of_index(spec, 1).start == datetime(2017, 10, 1, 4, tzinfo=UTC)  # 01:00 there: clocks go forward
 
 
 def test_years_and_several_months() -> None:
@@ -151,7 +250,7 @@ def test_no_duration_is_one_window_for_ever() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("30d", (30, "d")), ("1mo", (1, "mo")), ("5m", (5, "m")), ("monthly", (1, "mo")), ("daily", (24, "h"))],
+    [("30d", (30, "d")), ("1mo", (1, "mo")), ("5m", (5, "m")), ("monthly", (1, "mo")), ("daily", (1, "d"))],
 )
 def test_durations_are_read(text: str, expected: tuple[int, str]) -> None:
     assert parse_duration(text) == expected

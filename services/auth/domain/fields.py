@@ -1,4 +1,4 @@
-"""LiteLLM's request fields, one by one: in force, pending (stored and shown as such), or refused by name.
+"""LiteLLM's request fields, one by one: in force, or refused by name.
 
 Nothing is ever taken and dropped: a field that would have no effect is refused with what to do instead,
 unless its value says that nothing is wanted (null, false, an empty list or object).
@@ -10,34 +10,47 @@ import msgspec
 
 from shared.errors import ApiError
 
-PENDING = ("tpm_limit", "rpm_limit")
-"""Stored, and shown under `pending` in answers: rate limits are not enforced by this version."""
-
-_BUDGET = ("max_budget", "soft_budget", "budget_duration", "budget_timezone")
+MONEY = (
+    "max_budget",
+    "soft_budget",
+    "budget_duration",
+    "budget_timezone",
+    "budget_limits",
+    "model_max_budget",
+    "budget_thresholds",
+    "budget_mode",
+)
+"""What a budget is made of, of a scope's own or of a budget object."""
+RATES = ("rpm_limit", "tpm_limit", "max_parallel_requests")
+_SCOPE = (
+    "models",
+    "metadata",
+    *MONEY,
+    "budget_id",
+    "temp_budget_increase",
+    "temp_budget_expiry",
+    *RATES,
+    "model_rpm_limit",
+    "model_tpm_limit",
+)
+"""What every scope has."""
 _LATER = "this version has nothing to enforce it with; leave it out"
-_RATE = "rate limits are kept per key and team as tpm_limit and rpm_limit only; leave it out"
+_RATE = "rate limits are tpm_limit, rpm_limit, max_parallel_requests, model_rpm_limit and model_tpm_limit; leave it out"
 _ROTATION = "keys are not rotated automatically by this version; leave it out"
 _MODELS = "list what is allowed in models; leave it out"
 _MEMBERS = "teams have no members here: a key belongs to a team by its team_id; leave it out"
 _ROUTES = "a key may call models and read about itself, nothing else; leave it out"
-_BUDGETS = "a scope has one budget here: use max_budget with budget_duration"
 _CONTENT = "Tundish does not touch prompts or completions; leave it out"
 _OWNER = "budgets and access are by key, team and organization: use team_id, or note it in metadata"
 
 _COMMON: dict[str, str] = {
     "spend": "spend is what was spent and cannot be set; leave it out",
-    "budget_limits": _BUDGETS,
-    "budget_id": _BUDGETS,
     "budget_reset_at": "windows follow from budget_duration; leave it out",
-    "max_parallel_requests": _LATER,
     "tpd_limit": _RATE,
     "rpm_limit_type": _RATE,
     "tpm_limit_type": _RATE,
-    "model_rpm_limit": _RATE,
-    "model_tpm_limit": _RATE,
     "mcp_rpm_limit": _RATE,
     "tag_rpm_limit": _RATE,
-    "model_max_budget": "budgets per model are not enforced by this version; leave it out",
     "budget_fallbacks": _LATER,
     "allowed_cache_controls": "there is no response cache; leave it out",
     "permissions": _ROUTES,
@@ -75,8 +88,6 @@ _KEY_REFUSED: dict[str, str] = _COMMON | {
     "grace_period": _ROTATION,
     "new_key": _ROTATION,
     "new_master_key": "the master key is set by TUNDISH_MASTER_KEY; leave it out",
-    "temp_budget_increase": "raise max_budget, and lower it again when the time has come",
-    "temp_budget_expiry": "raise max_budget, and lower it again when the time has come",
 }
 
 _TEAM_REFUSED: dict[str, str] = _COMMON | {
@@ -100,8 +111,6 @@ _TEAM_REFUSED: dict[str, str] = _COMMON | {
 }
 
 _ORG_REFUSED: dict[str, str] = _COMMON | {
-    "tpm_limit": "rate limits are kept per key and team; leave it out",
-    "rpm_limit": "rate limits are kept per key and team; leave it out",
     "blocked": "an organization cannot be blocked by this version: block its keys",
     "users": _MEMBERS,
     "members": _MEMBERS,
@@ -119,37 +128,43 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
 _KEY_HARMLESS: dict[str, tuple[object, ...]] = {"spend": (0, 0.0), "key_type": ("default", "llm_api")}
 
 GENERATE_KEY = Fields(
-    known=(
-        "key",
-        "key_alias",
-        "duration",
-        "models",
-        "team_id",
-        "organization_id",
-        "metadata",
-        "blocked",
-        *_BUDGET,
-        *PENDING,
-    ),
+    known=("key", "key_alias", "duration", "team_id", "organization_id", "blocked", *_SCOPE),
     refused=_KEY_REFUSED,
     harmless=_KEY_HARMLESS,
 )
+_SPENT = {"spend": "spend is what was spent and cannot be set; raise max_budget, or use reset_spend"}
 UPDATE_KEY = Fields(
     known=GENERATE_KEY.known,
-    refused=_KEY_REFUSED | {"spend": "spend is what was spent and cannot be set; raise max_budget instead"},
+    refused=_KEY_REFUSED | _SPENT,
     harmless={"key_type": ("default", "llm_api")},
 )
 NEW_TEAM = Fields(
-    known=("team_id", "team_alias", "organization_id", "models", "metadata", *_BUDGET, *PENDING),
+    known=("team_id", "team_alias", "organization_id", "default_key_budget_id", *_SCOPE),
     refused=_TEAM_REFUSED,
     harmless={"spend": (0, 0.0)},
 )
+UPDATE_TEAM = Fields(known=NEW_TEAM.known, refused=_TEAM_REFUSED | _SPENT)
 NEW_ORG = Fields(
-    known=("organization_id", "organization_alias", "models", "metadata", *_BUDGET),
+    known=("organization_id", "organization_alias", *_SCOPE),
     refused=_ORG_REFUSED,
     harmless={"spend": (0, 0.0)},
 )
-NAME_KEY = Fields(known=("key",), refused={})
+UPDATE_ORG = Fields(known=NEW_ORG.known, refused=_ORG_REFUSED | _SPENT)
+BUDGET = Fields(
+    known=("budget_id", *MONEY, *RATES),
+    refused={
+        "budget_reset_at": _COMMON["budget_reset_at"],
+        "tpd_limit": _RATE,
+        "model_rpm_limit": "limits per model are set on keys, teams and organizations; leave it out",
+        "model_tpm_limit": "limits per model are set on keys, teams and organizations; leave it out",
+        "temp_budget_increase": "a temporary increase is given to a key, team or organization; leave it out",
+        "temp_budget_expiry": "a temporary increase is given to a key, team or organization; leave it out",
+    },
+)
+NAME_BUDGETS = Fields(known=("budgets",), refused={})
+NAME_BUDGET = Fields(known=("id", "budget_id"), refused={})
+RESET = Fields(known=("reset_to", "reason"), refused={})
+NAME_KEY = Fields(known=("key", "key_alias"), refused={})
 DELETE_KEYS = Fields(known=("keys", "key_aliases"), refused={})
 
 

@@ -1,12 +1,22 @@
 """A key: its decisions and its state as a fold of its events. `None` is the state of a key that never was."""
 
 from datetime import datetime
-from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from services.auth.domain.budget import BudgetPatch, budgets_after
+from services.auth.domain.accounts import Owner
+from services.auth.domain.scope import (
+    Attachment,
+    ScopeChange,
+    ScopeState,
+    follow,
+    money_events,
+    or_before,
+    settings_after,
+    settings_of,
+    with_money,
+)
 from services.auth.domain.stamp import Stamp
 from shared.errors import ApiError
 from shared.events import (
@@ -20,9 +30,6 @@ from shared.events import (
     KeyUpdated,
 )
 from shared.ids import AccountId, KeyId, OrgId, TeamId
-from shared.policy import Budget
-
-T = TypeVar("T")
 
 
 class HashedSecret(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,49 +47,29 @@ class SecretState(HashedSecret, frozen=True, kw_only=True):
     not_after: datetime | None = None
 
 
-class KeyState(msgspec.Struct, frozen=True, kw_only=True):
+class KeyState(ScopeState, frozen=True, kw_only=True):
     """All that is known of a key; times are UTC."""
 
     key_id: KeyId
     org_id: OrgId
-    created_at: datetime
-    created_by: str
-    updated_at: datetime
-    updated_by: str
     team_id: TeamId | None = None
-    alias: str | None = None
-    models: tuple[str, ...] = ()
-    metadata: dict[str, object] = {}
     expires_at: datetime | None = None
-    rpm_limit: int | None = None
-    tpm_limit: int | None = None
-    budgets: tuple[Budget, ...] = ()
     secrets: tuple[SecretState, ...] = ()
     blocked: bool = False
     unblocked_at: datetime | None = None
     deleted_at: datetime | None = None
 
-    @property
-    def budget(self) -> Budget | None:
-        """The key's account, if it has one."""
-        return self.budgets[0] if self.budgets else None
-
 
 class IssueKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A new key with its first secret. `account` names its account should it get a budget."""
+    """A new key with its first secret. `account` names accounts should it get any."""
 
     key_id: KeyId
     org_id: OrgId
     secret: HashedSecret
     account: AccountId
+    change: ScopeChange = ScopeChange()
     team_id: TeamId | None = None
-    alias: str | None = None
-    models: tuple[str, ...] = ()
-    metadata: dict[str, object] = {}
     expires_at: datetime | None = None
-    rpm_limit: int | None = None
-    tpm_limit: int | None = None
-    budget: BudgetPatch = BudgetPatch()
     blocked: bool = False
 
 
@@ -90,13 +77,8 @@ class UpdateKey(msgspec.Struct, frozen=True, kw_only=True):
     """A change of settings: UNSET stays as it is. Team, organization and `blocked` may be repeated, not changed."""
 
     account: AccountId
-    alias: str | UnsetType | None = UNSET
-    models: tuple[str, ...] | UnsetType = UNSET
-    metadata: dict[str, object] | UnsetType = UNSET
+    change: ScopeChange = ScopeChange()
     expires_at: datetime | UnsetType | None = UNSET
-    rpm_limit: int | UnsetType | None = UNSET
-    tpm_limit: int | UnsetType | None = UNSET
-    budget: BudgetPatch = BudgetPatch()
     team_id: str | UnsetType = UNSET
     org_id: str | UnsetType = UNSET
     blocked: bool | UnsetType = UNSET
@@ -109,18 +91,14 @@ def decide_issue(state: KeyState | None, command: IssueKey, stamp: Stamp) -> lis
     events: list[AnyAuthEvent] = [
         KeyIssued(
             **stamp.envelope(0),
+            **settings_after(None, command.change),
             key_id=command.key_id,
             org_id=command.org_id,
             team_id=command.team_id,
-            alias=command.alias,
-            models=command.models,
-            metadata=command.metadata,
             expires_at=command.expires_at,
-            rpm_limit=command.rpm_limit,
-            tpm_limit=command.tpm_limit,
         )
     ]
-    events += _budget_events(command.key_id, None, command.budget, command.account, stamp, len(events))
+    events += money_events(None, command.change.money, owner(command.key_id, command.account), stamp, len(events))
     if command.blocked:
         events.append(KeyBlocked(**stamp.envelope(len(events)), key_id=command.key_id))
     secret = command.secret
@@ -141,20 +119,27 @@ def decide_update(state: KeyState | None, command: UpdateKey, stamp: Stamp) -> l
     """The settings change; nothing comes of a request that changes nothing."""
     key = living(state)
     _refuse_moves(key, command)
-    after = KeyUpdated(
-        **stamp.envelope(0),
-        key_id=key.key_id,
-        alias=_or(command.alias, key.alias),
-        models=_or(command.models, key.models),
-        metadata=_or(command.metadata, key.metadata),
-        expires_at=_or(command.expires_at, key.expires_at),
-        rpm_limit=_or(command.rpm_limit, key.rpm_limit),
-        tpm_limit=_or(command.tpm_limit, key.tpm_limit),
-    )
+    settings = settings_after(key, command.change)
+    expires_at = or_before(command.expires_at, key.expires_at)
     events: list[AnyAuthEvent] = []
-    if _settings(after) != _settings(key):
-        events.append(after)
-    return events + _budget_events(key.key_id, key.budget, command.budget, command.account, stamp, len(events))
+    if (settings, expires_at) != (settings_of(key), key.expires_at):
+        events.append(KeyUpdated(**stamp.envelope(0), **settings, key_id=key.key_id, expires_at=expires_at))
+    money = money_events(key, command.change.money, owner(key.key_id, command.account), stamp, len(events))
+    return [*events, *money]
+
+
+def decide_follow(
+    state: KeyState | None, attachment: Attachment, account: AccountId, stamp: Stamp
+) -> list[AnyAuthEvent]:
+    """The key takes over a newer version of its budget object; nothing comes of it for a dead key."""
+    if state is None or state.deleted_at is not None:
+        return []
+    return [*follow(state, attachment, owner(state.key_id, account), stamp)]
+
+
+def owner(key_id: KeyId, account: AccountId) -> Owner:
+    """The key as the owner of accounts."""
+    return Owner(kind="key", scope_id=key_id, fresh=account)
 
 
 def decide_block(state: KeyState | None, stamp: Stamp) -> list[AnyAuthEvent]:
@@ -180,15 +165,11 @@ def evolve(state: KeyState | None, event: AnyAuthEvent) -> KeyState:
     """The state after one more event."""
     if isinstance(event, KeyIssued):
         return KeyState(
+            **settings_of(event),
             key_id=event.key_id,
             org_id=event.org_id,
             team_id=event.team_id,
-            alias=event.alias,
-            models=event.models,
-            metadata=event.metadata,
             expires_at=event.expires_at,
-            rpm_limit=event.rpm_limit,
-            tpm_limit=event.tpm_limit,
             created_at=event.at,
             created_by=event.actor,
             updated_at=event.at,
@@ -212,17 +193,9 @@ def _changed(state: KeyState, event: AnyAuthEvent) -> KeyState:
             )
             return replace(state, secrets=(*state.secrets, secret))
         case KeyUpdated():
-            return replace(
-                state,
-                alias=event.alias,
-                models=event.models,
-                metadata=event.metadata,
-                expires_at=event.expires_at,
-                rpm_limit=event.rpm_limit,
-                tpm_limit=event.tpm_limit,
-            )
+            return replace(state, **settings_of(event), expires_at=event.expires_at)
         case BudgetSet():
-            return replace(state, budgets=event.budgets)
+            return with_money(state, event)
         case KeyBlocked():
             return replace(state, blocked=True)
         case KeyUnblocked():
@@ -248,15 +221,6 @@ def living(state: KeyState | None) -> KeyState:
     return state
 
 
-def _budget_events(
-    key_id: KeyId, current: Budget | None, patch: BudgetPatch, fresh: AccountId, stamp: Stamp, n: int
-) -> list[AnyAuthEvent]:
-    budgets = budgets_after(current, patch, kind="key", scope_id=key_id, fresh=fresh, at=stamp.at)
-    if budgets is None:
-        return []
-    return [BudgetSet(**stamp.envelope(n), scope_kind="key", scope_id=key_id, budgets=budgets)]
-
-
 def _refuse_moves(key: KeyState, command: UpdateKey) -> None:
     moves = (("team_id", command.team_id, key.team_id), ("organization_id", command.org_id, key.org_id))
     for name, wanted, current in moves:
@@ -270,11 +234,3 @@ def _refuse_moves(key: KeyState, command: UpdateKey) -> None:
     if command.blocked is not UNSET and command.blocked != key.blocked:
         route = "/key/block" if command.blocked else "/key/unblock"
         raise ApiError(400, "not_supported", f"blocked is changed by POST {route}.", param="blocked")
-
-
-def _or(value: T | UnsetType, current: T) -> T:
-    return current if isinstance(value, UnsetType) else value
-
-
-def _settings(of: KeyUpdated | KeyState) -> tuple[object, ...]:
-    return (of.alias, of.models, of.metadata, of.expires_at, of.rpm_limit, of.tpm_limit)

@@ -2,8 +2,11 @@
 
 import msgspec
 
+from services.auth.domain.rates import tightest
 from shared.events import (
     AnyAuthEvent,
+    BudgetDefined,
+    BudgetRemoved,
     BudgetSet,
     KeyBlocked,
     KeyDeleted,
@@ -12,10 +15,12 @@ from shared.events import (
     KeyUnblocked,
     KeyUpdated,
     OrgCreated,
+    OrgUpdated,
     TeamCreated,
+    TeamUpdated,
 )
 from shared.ids import KeyId
-from shared.policy import KeyRecord, OrgRecord, ScopeKind, SecretRecord, TeamRecord
+from shared.policy import KeyRecord, Limits, OrgRecord, ScopeKind, SecretRecord, TeamRecord
 from shared.topology import key_kv, org_kv, secret_kv, team_kv
 
 Record = KeyRecord | TeamRecord | OrgRecord | SecretRecord
@@ -24,10 +29,16 @@ Changes = dict[str, Record | None]
 
 
 class Records:
-    """The bucket's content by bucket key, with the names of each key's secrets."""
+    """The bucket's content by bucket key, with the names of each key's secrets.
+
+    The limits of a record are the tightest of the scope's own and those that an attached budget object lends it; the
+    two are kept apart here, for each changes alone.
+    """
 
     def __init__(self) -> None:
         self.by_name: dict[str, Record] = {}
+        self._own: dict[str, Limits] = {}
+        self._lent: dict[str, Limits] = {}
         self._secrets: dict[KeyId, tuple[str, ...]] = {}
 
     def key(self, key_id: str) -> KeyRecord | None:
@@ -51,33 +62,67 @@ class Records:
 
     def _changes(self, event: AnyAuthEvent, seq: int) -> Changes:
         match event:
-            case OrgCreated():
-                org = OrgRecord(seq=seq, org_id=event.org_id, alias=event.alias, models=event.models)
-                return {org_kv(event.org_id): org}
-            case TeamCreated():
-                team = TeamRecord(
-                    seq=seq, team_id=event.team_id, org_id=event.org_id, alias=event.alias, models=event.models
-                )
-                return {team_kv(event.team_id): team}
-            case KeyIssued():
-                key = KeyRecord(
-                    seq=seq,
-                    key_id=event.key_id,
-                    org_id=event.org_id,
-                    team_id=event.team_id,
-                    alias=event.alias,
-                    models=event.models,
-                    expires_at=event.expires_at,
-                )
-                return {key_kv(event.key_id): key}
+            case OrgUpdated() | TeamUpdated() | KeyUpdated():
+                return self._updated(event, seq)
+            case OrgCreated() | TeamCreated() | KeyIssued():
+                return self._created(event, seq)
             case KeySecretMinted():
                 return self._minted(event, seq)
             case BudgetSet():
                 return self._budget(event, seq)
             case KeyDeleted():
                 return self._deleted(event)
-            case KeyUpdated() | KeyBlocked() | KeyUnblocked():
-                return self._key_changed(event, seq)
+            case KeyBlocked() | KeyUnblocked():
+                key = self.key(event.key_id)
+                if key is None:
+                    return {}
+                blocked = isinstance(event, KeyBlocked)
+                return {key_kv(event.key_id): msgspec.structs.replace(key, seq=seq, blocked=blocked)}
+            case BudgetDefined() | BudgetRemoved():
+                return {}  # what is in force of it comes with the budgets of each scope
+
+    def _created(self, event: OrgCreated | TeamCreated | KeyIssued, seq: int) -> Changes:
+        name = name_of(event)
+        self._own[name] = event.limits
+        match event:
+            case OrgCreated():
+                record: Record = OrgRecord(seq=seq, org_id=event.org_id)
+            case TeamCreated():
+                record = TeamRecord(seq=seq, team_id=event.team_id, org_id=event.org_id)
+            case KeyIssued():
+                record = KeyRecord(
+                    seq=seq,
+                    key_id=event.key_id,
+                    org_id=event.org_id,
+                    team_id=event.team_id,
+                    expires_at=event.expires_at,
+                )
+        after = msgspec.structs.replace(
+            record,
+            alias=event.alias,
+            models=event.models,
+            limits=event.limits,
+            model_limits=event.model_limits,
+        )
+        return {name: after}
+
+    def _updated(self, event: OrgUpdated | TeamUpdated | KeyUpdated, seq: int) -> Changes:
+        name = name_of(event)
+        record = self.by_name.get(name)
+        if record is None or isinstance(record, SecretRecord):
+            return {}
+        self._own[name] = event.limits
+        after = msgspec.structs.replace(
+            record,
+            seq=seq,
+            alias=event.alias,
+            models=event.models,
+            limits=tightest(event.limits, self._lent.get(name, Limits())),
+            model_limits=event.model_limits,
+        )
+        if isinstance(event, KeyUpdated):
+            after = msgspec.structs.replace(after, expires_at=event.expires_at)
+        return {name: after}
 
     def _minted(self, event: KeySecretMinted, seq: int) -> Changes:
         name = secret_kv(event.label, event.digest)
@@ -87,6 +132,8 @@ class Records:
 
     def _deleted(self, event: KeyDeleted) -> Changes:
         names = self._secrets.pop(event.key_id, ())
+        self._own.pop(key_kv(event.key_id), None)
+        self._lent.pop(key_kv(event.key_id), None)
         return {**dict.fromkeys(names), key_kv(event.key_id): None}
 
     def _budget(self, event: BudgetSet, seq: int) -> Changes:
@@ -94,19 +141,20 @@ class Records:
         record = self.by_name.get(name)
         if record is None or isinstance(record, SecretRecord):
             return {}
-        return {name: msgspec.structs.replace(record, seq=seq, budgets=event.budgets)}
+        self._lent[name] = event.lent
+        limits = tightest(self._own.get(name, Limits()), event.lent)
+        return {name: msgspec.structs.replace(record, seq=seq, budgets=event.budgets, limits=limits)}
 
-    def _key_changed(self, event: KeyUpdated | KeyBlocked | KeyUnblocked, seq: int) -> Changes:
-        key = self.key(event.key_id)
-        if key is None:
-            return {}
-        if isinstance(event, KeyUpdated):
-            after = msgspec.structs.replace(
-                key, seq=seq, alias=event.alias, models=event.models, expires_at=event.expires_at
-            )
-        else:
-            after = msgspec.structs.replace(key, seq=seq, blocked=isinstance(event, KeyBlocked))
-        return {key_kv(event.key_id): after}
+
+def name_of(event: OrgCreated | TeamCreated | KeyIssued | KeyUpdated) -> str:
+    """The bucket key of the record that an event is about."""
+    match event:
+        case OrgCreated():
+            return org_kv(event.org_id)
+        case TeamCreated():
+            return team_kv(event.team_id)
+        case KeyIssued() | KeyUpdated():
+            return key_kv(event.key_id)
 
 
 def scope_kv(kind: ScopeKind, scope_id: str) -> str:

@@ -1,8 +1,8 @@
 """Values of requests, checked one by one: each function returns what is stored or names the field in an ApiError."""
 
 import re
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -15,6 +15,14 @@ MODELS_MAX = 200
 METADATA_BYTES_MAX = 16 * 1024
 METADATA_DEPTH_MAX = 32
 LIMIT_MAX = 10**12
+BUDGET_LIMITS_MAX = 8
+"""Windows of one scope beside that of `max_budget`."""
+MODEL_BUDGETS_MAX = 50
+MODEL_LIMITS_MAX = 100
+THRESHOLDS_MAX = 10
+PATTERN_STARS_MAX = 4
+INCREASE_DAYS_MAX = 366
+REASON_CHARS_MAX = 500
 REFERENCE_CHARS_MAX = 512
 CUSTOM_SECRET_CHARS_MIN = 16
 CUSTOM_SECRET_CHARS_MAX = 200
@@ -86,15 +94,84 @@ def money(param: str, value: float | None) -> int | None:
 
 
 def limit(param: str, value: int | None) -> int | None:
-    """A count per minute."""
+    """A count: per minute, or in flight."""
     if value is not None and not 0 <= value <= LIMIT_MAX:
         raise problem(param, f"use a whole number from 0 to {LIMIT_MAX}")
     return value
 
 
-def window_duration(value: str | None) -> str | None:
+def pattern(param: str, value: str) -> str:
+    """A model name or pattern, in which `*` stands for any text."""
+    if not value or value != value.strip() or len(value) > NAME_CHARS_MAX or _CONTROL.search(value):
+        raise problem(
+            param,
+            f"{value[:50]!r} names no model: use 1 to {NAME_CHARS_MAX} characters, no blanks around them and no"
+            " control characters",
+        )
+    if "**" in value or value.count("*") > PATTERN_STARS_MAX:
+        raise problem(param, f"{value!r} is no pattern: at most {PATTERN_STARS_MAX} '*', and no two side by side")
+    return value
+
+
+def model_limits(param: str, value: Mapping[str, int]) -> dict[str, int]:
+    """Counts per minute by model pattern."""
+    if len(value) > MODEL_LIMITS_MAX:
+        raise problem(param, f"at most {MODEL_LIMITS_MAX} models")
+    for model, count in value.items():
+        limit(param, count)
+        pattern(param, model)
+    return dict(value)
+
+
+def thresholds(value: Sequence[int]) -> tuple[int, ...]:
+    """Percents of a limit that warn, in order."""
+    if len(value) > THRESHOLDS_MAX:
+        raise problem("budget_thresholds", f"at most {THRESHOLDS_MAX} percents")
+    if any(not 1 <= percent <= 100 for percent in value):
+        raise problem("budget_thresholds", "use whole percents from 1 to 100, such as [50, 80]")
+    if len(set(value)) < len(value):
+        raise problem("budget_thresholds", "a percent is named twice")
+    return tuple(sorted(value))
+
+
+def mode(value: str) -> bool:
+    """Whether a budget is strict."""
+    if value not in ("default", "strict"):
+        raise problem("budget_mode", "use 'default' or 'strict'")
+    return value == "strict"
+
+
+def increase_end(value: str, now: datetime) -> datetime:
+    """When a temporary increase is over, in UTC."""
+    param = "temp_budget_expiry"
+    try:
+        end = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise problem(param, f"{value[:50]!r} is not a time: use one such as '2026-03-31T18:00:00Z'") from error
+    if end.tzinfo is None:
+        raise problem(param, "say the time zone too, such as '2026-03-31T18:00:00Z'")
+    try:
+        end = end.astimezone(UTC)
+    except OverflowError as error:
+        raise problem(param, f"use a time within {INCREASE_DAYS_MAX} days") from error
+    if end <= now:
+        raise problem(param, "this time is over: use one in the future")
+    if end > now + timedelta(days=INCREASE_DAYS_MAX):
+        raise problem(param, f"more than {INCREASE_DAYS_MAX} days ahead: raise max_budget instead")
+    return end
+
+
+def reason(value: str | None) -> str:
+    """Why something was done, for the record."""
+    text = value or ""
+    if len(text) > REASON_CHARS_MAX or _CONTROL.search(text):
+        raise problem("reason", f"at most {REASON_CHARS_MAX} characters without control characters")
+    return text
+
+
+def window_duration(value: str | None, *, param: str = "budget_duration") -> str | None:
     """A budget's window."""
-    return _duration("budget_duration", value)
+    return _duration(param, value)
 
 
 def expiry(value: str | None, now: datetime) -> datetime | None:
@@ -103,14 +180,14 @@ def expiry(value: str | None, now: datetime) -> datetime | None:
     return None if text is None else now + timedelta(seconds=duration_seconds(text))
 
 
-def zone(value: str | None) -> str | None:
-    """A time zone for calendar windows."""
+def zone(value: str | None, *, param: str = "budget_timezone") -> str | None:
+    """A time zone for windows of days and more."""
     if value is None:
         return None
     try:
         return check_zone(value)
     except (WindowError, OSError) as error:
-        raise problem("budget_timezone", str(error)) from error
+        raise problem(param, str(error)) from error
 
 
 def custom_secret(value: str) -> str:

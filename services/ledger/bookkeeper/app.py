@@ -11,6 +11,7 @@ from litestar import Litestar
 from services.ledger.bookkeeper.api import Shelf, routes
 from services.ledger.bookkeeper.catalog import Catalog
 from services.ledger.bookkeeper.consumer import Consumer
+from services.ledger.bookkeeper.corrections import Corrections
 from services.ledger.bookkeeper.meters import Meters
 from services.ledger.bookkeeper.policies import Policies
 from services.ledger.bookkeeper.rebuild import Rebuilds
@@ -80,18 +81,20 @@ async def running(settings: BookkeeperSettings, clock: Clock) -> AsyncGenerator[
         catalog, policies = Catalog(bus), Policies(bus)
         consumer = Consumer(bus, database, catalog, meters, created=created)
         rebuilds = Rebuilds(bus, database, consumer, catalog, meters, tasks, created=created)
+        corrections = Corrections(bus, database, policies, consumer, clock, partitions=common.partitions)
         with suppress(StoreUnavailable):  # told by the task below, which goes on trying
             await database.open()
         tasks.keep("database", lambda: _keep(database))
         tasks.keep("catalog", catalog.mirror.run)
         tasks.keep("policies", policies.run)
+        tasks.keep("corrections", corrections.run)
         tasks.start("consumer", _consume(tasks, catalog, consumer))
         _publish_gauges(metrics, consumer)
         app = internal_app(
-            health=_health(bus, database, policies, consumer),
+            health=_health(bus, database, policies, consumer, corrections),
             metrics=metrics,
             gate=Gatekeeper(master_key=common.master_key, peer_tokens=common.peer_tokens),
-            routes=routes(Shelf(bus, database, policies, consumer, rebuilds, clock)),
+            routes=routes(Shelf(bus, database, policies, consumer, rebuilds, corrections, clock)),
         )
         yield Service(app=app, consumer=consumer, database=database)
 
@@ -114,12 +117,13 @@ async def _keep(database: Database) -> None:
     await asyncio.sleep(DATABASE_LOOK_S)
 
 
-def _health(bus: Bus, database: Database, policies: Policies, consumer: Consumer) -> Health:
+def _health(bus: Bus, database: Database, policies: Policies, consumer: Consumer, corrections: Corrections) -> Health:
     health = Health()
     health.check("nats", lambda: None if bus.connected else "not connected")
     health.check("postgres", lambda: database.problem)
     health.check("policies", lambda: None if policies.ready else "reading auth's log")
     health.check("consumer", lambda: consumer.problem)
+    health.check("corrections", lambda: corrections.problem)
     return health
 
 

@@ -21,7 +21,7 @@ from services.ledger.domain.books import repriced
 from services.ledger.domain.usage import Unreadable, read_usage
 from shared.bus import Bus, Message, Tail, WorkQueue
 from shared.errors import BusUnavailable, StoreUnavailable
-from shared.events import encode
+from shared.events import UsageCorrected, encode
 from shared.topology import BOOKKEEPER_DURABLE, LEDGER
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,9 @@ def items_of(message: Message, catalog: Catalog, meters: Meters) -> list[Item]:
     events, bad = read_usage(message.data)
     items: list[Item] = []
     for event in events:
+        if isinstance(event, UsageCorrected):
+            items.append(Item(seq=message.seq, subject=message.subject, correction=event))
+            continue
         again = repriced(event, catalog.row_of(event))
         if again is not None:
             meters.mispriced.add()
@@ -206,7 +209,7 @@ class Consumer:
             self._meters.dead.add()
             return
         self._meters.events.add(fresh)
-        self._meters.repeated.add(sum(item.event is not None for item in items) - fresh)
+        self._meters.repeated.add(sum(item.bad is None for item in items) - fresh)
 
     def _reached(self, seq: int) -> None:
         self.position = max(self.position, seq)
@@ -215,9 +218,9 @@ class Consumer:
 
 
 def _set_aside(item: Item, error: Unstorable) -> Item:
-    if item.event is None:
+    event = item.event.event if item.event is not None else item.correction
+    if event is None:
         raise error
     log.error("an event of message %d is set aside: %s", item.seq, error)
-    event = item.event.event
     bad = Unreadable(index=event.n % 2**31, data=encode(event), reason=str(error))
     return Item(seq=item.seq, subject=item.subject, bad=bad)

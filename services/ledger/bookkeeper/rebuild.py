@@ -6,8 +6,7 @@ The books are compared at the position where the replay ended, whatever was stor
 import contextlib
 import logging
 from collections import OrderedDict
-
-import msgspec
+from collections.abc import Sequence
 
 from services.ledger.bookkeeper import store_rebuild, store_views
 from services.ledger.bookkeeper.catalog import Catalog
@@ -17,11 +16,12 @@ from services.ledger.bookkeeper.schemas import RebuildJob
 from services.ledger.bookkeeper.store import Database
 from services.ledger.bookkeeper.store_rebuild import Number
 from services.ledger.bookkeeper.store_rows import Row, text
+from services.ledger.bookkeeper.stream import last_message
 from services.ledger.domain.books import Difference, Replay, compare, repriced, subtract
 from services.ledger.domain.usage import read_usage
 from shared.bus import Bus, Tail
 from shared.errors import ApiError, TundishError
-from shared.events import UsageRecorded
+from shared.events import AnyUsage, UsageCorrected, UsageRecorded
 from shared.ids import uuid7
 from shared.tasks import Supervisor
 from shared.topology import LEDGER
@@ -34,21 +34,6 @@ BOOKS_WAIT_S = 90.0
 """How long the books may take to hold what the log held when the job began."""
 EVENTS_MAX = 2_000
 """Most events compared at once."""
-NOT_FOUND = 10_037
-
-
-class _Stored(msgspec.Struct, frozen=True):
-    seq: int = 0
-
-
-class _Problem(msgspec.Struct, frozen=True):
-    err_code: int = 0
-    description: str = ""
-
-
-class _Last(msgspec.Struct, frozen=True):
-    message: _Stored = _Stored()
-    error: _Problem | None = None
 
 
 class Rebuilds:
@@ -112,8 +97,8 @@ class Rebuilds:
                 job.state = "failed"
 
     async def _rebuild(self, job: RebuildJob) -> None:
-        last = await self._last_usage()
-        job.total = (await store_views.counts(self._database))[0]
+        last = (await last_message(self._bus, LEDGER, USAGE_SUBJECTS)).seq
+        job.total = (await store_views.counts(self._database)).events
         if not await self._consumer.reach(last, BOOKS_WAIT_S):
             raise TundishError(
                 f"the books have not caught up with the log within {BOOKS_WAIT_S:g} s"
@@ -134,7 +119,7 @@ class Rebuilds:
 
     async def _replay(self, job: RebuildJob, replay: Replay, last: int) -> None:
         """Fold the log up to a sequence, comparing event by event."""
-        fresh: list[tuple[int, UsageRecorded]] = []
+        fresh: list[tuple[int, AnyUsage]] = []
         async for batch in Tail(self._bus, LEDGER, USAGE_SUBJECTS, created=self._created).batches():
             for message in batch.messages:
                 if message.seq <= last:
@@ -147,36 +132,37 @@ class Rebuilds:
                 await self._take(job, fresh)
                 return
 
-    async def _take(self, job: RebuildJob, fresh: list[tuple[int, UsageRecorded]]) -> None:
-        job.events += len(fresh)
-        if not fresh:
-            return
-        numbers = [_number(event) for _, event in fresh]
-        costs = await store_rebuild.stored_costs(self._database, numbers)
-        self._found(
-            job,
-            [
-                Difference(what="event", id=event.id, books_nusd=costs.get(number, 0), log_nusd=event.cost_nusd)
-                for (_, event), number in zip(fresh, numbers, strict=True)
-                if costs.get(number) != event.cost_nusd
-            ],
-        )
+    async def _take(self, job: RebuildJob, fresh: list[tuple[int, AnyUsage]]) -> None:
+        calls = [(seq, event) for seq, event in fresh if isinstance(event, UsageRecorded)]
+        corrections = [(seq, event) for seq, event in fresh if isinstance(event, UsageCorrected)]
+        job.events += len(calls)
+        job.corrections += len(corrections)
+        if calls:
+            costs = await store_rebuild.stored_costs(self._database, [_number(event) for _, event in calls])
+            self._found(job, _differing("event", [(event, event.cost_nusd) for _, event in calls], costs))
+        if corrections:
+            stored = await store_rebuild.stored_deltas(self._database, [_number(event) for _, event in corrections])
+            self._found(job, _differing("correction", [(event, _delta(event)) for _, event in corrections], stored))
         if not job.check:
-            rows = [(seq, Row(event, repriced(event, self._catalog.row_of(event)))) for seq, event in fresh]
-            await store_rebuild.fill_shadow(self._database, rows)
+            rows = [(seq, Row(event, repriced(event, self._catalog.row_of(event)))) for seq, event in calls]
+            await store_rebuild.fill_shadow(self._database, rows, corrections)
 
     def _found(self, job: RebuildJob, differences: list[Difference]) -> None:
         job.differences += differences[: DIFFERENCES_MAX - len(job.differences)]
 
-    async def _last_usage(self) -> int:
-        """The sequence of the last usage message in the log, 0 if there is none."""
-        request = msgspec.json.encode({"last_by_subj": USAGE_SUBJECTS})
-        raw = await self._bus.api(f"STREAM.MSG.GET.{LEDGER}", request)
-        answer = msgspec.json.decode(raw, type=_Last)
-        if answer.error is not None and answer.error.err_code != NOT_FOUND:
-            raise TundishError(f"the log cannot be read: {answer.error.description}")
-        return answer.message.seq
 
-
-def _number(event: UsageRecorded) -> Number:
+def _number(event: AnyUsage) -> Number:
     return text(event.instance), event.partition, event.n
+
+
+def _delta(event: UsageCorrected) -> int:
+    return sum(change.delta_nusd for change in event.changes)
+
+
+def _differing(what: str, found: Sequence[tuple[AnyUsage, int]], stored: dict[Number, int]) -> list[Difference]:
+    """Events whose figure in the books is not that of the log; those that the books lack count as 0 there."""
+    return [
+        Difference(what=what, id=event.id, books_nusd=stored.get(_number(event), 0), log_nusd=amount)
+        for event, amount in found
+        if stored.get(_number(event)) != amount
+    ]

@@ -5,27 +5,35 @@ from datetime import datetime
 import msgspec
 
 from services.ledger.domain.books import Difference
+from shared.policy import ScopeKind
 
 
 class AccountBalance(msgspec.Struct, frozen=True, kw_only=True):
-    """One account of a scope in its current window."""
+    """One account of a scope in its current window. `limit_nusd` is in force now, temporary increase included."""
 
     account: str
     index: int
     spent_nusd: int
+    overdraft_nusd: int
     start: datetime
     end: datetime | None
     limit_nusd: int | None
     soft_nusd: int | None
     duration: str
+    zone: str
+    model: str | None
 
 
 class ScopeBalance(msgspec.Struct, frozen=True, kw_only=True):
-    """What a scope has spent in all, and by account in the window of this moment."""
+    """What a scope has spent in all, and by account in the window of this moment.
+
+    `overdraft_nusd` is cost beyond what was held, summed over calls for which money was held.
+    """
 
     scope_kind: str
     scope_id: str
     total_nusd: int
+    overdraft_nusd: int
     accounts: list[AccountBalance]
 
 
@@ -34,6 +42,7 @@ class ScopeSpend(msgspec.Struct, frozen=True, kw_only=True):
 
     spend: float
     spend_nusd: int
+    overdraft_nusd: int
     calls: int
     prompt_tokens: int
     completion_tokens: int
@@ -126,6 +135,61 @@ class LogPage(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None
 
 
+class CorrectAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the spend of one account-window shall be, in nano-dollars."""
+
+    account: str
+    index: int
+    to_nusd: int
+
+
+class CorrectSpend(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An operator's order to set the spend of account-windows of one scope right."""
+
+    scope_kind: ScopeKind
+    scope_id: str
+    accounts: list[CorrectAccount]
+    reason: str = ""
+
+
+class CorrectedAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """Spend of one account-window before and after a correction."""
+
+    account: str
+    index: int
+    before_nusd: int
+    after_nusd: int
+
+
+class Corrected(msgspec.Struct, frozen=True, kw_only=True):
+    """What an order came to. `event_id` is None when nothing had to change; `applied`: the books have it already."""
+
+    corrections: list[CorrectedAccount]
+    event_id: str | None
+    applied: bool
+
+
+class CorrectionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One correction: who set which spend right, when and why. `pending` until the log has brought it back."""
+
+    event_id: str
+    at: datetime
+    scope_kind: str
+    scope_id: str
+    alias: str | None
+    actor: str
+    reason: str
+    changes: list[CorrectedAccount]
+    pending: bool
+
+
+class CorrectionPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Corrections, newest first; `next` is the `cursor` of the following page, None on the last."""
+
+    data: list[CorrectionRow]
+    next: str | None
+
+
 class StartRebuild(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`check` true compares only; false also replaces the books by what the log says."""
 
@@ -144,6 +208,7 @@ class RebuildJob(msgspec.Struct, kw_only=True):
     state: str = "running"
     check: bool = True
     events: int = 0
+    corrections: int = 0
     total: int | None = None
     equal: bool | None = None
     differences: list[Difference] = []
@@ -158,6 +223,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     unacknowledged: int
     problem: str | None
     events: int
+    corrections: int
+    corrections_pending: int
     mispriced: int
     dead_letters: int
     streams: dict[str, dict[str, object]]

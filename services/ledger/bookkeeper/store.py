@@ -1,43 +1,31 @@
-"""The books in Postgres: a pool that may come late or go away, and the one transaction that writes events.
+"""The books in Postgres: the one transaction that writes what the log says.
 
 An event is stored if neither its id nor its number is there already; only what was stored is added to the
 balances, and the checkpoint moves in the same transaction. So a batch may be delivered any number of times.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from services.ledger.bookkeeper import store_rows
+from services.ledger.bookkeeper import store_corrections, store_rows
 from services.ledger.bookkeeper.store_rows import Row
-from services.ledger.domain.books import Books, entry_of, fold
+from services.ledger.domain.books import Books, correct, entry_of, fold
 from services.ledger.domain.usage import Unreadable
-from shared.errors import SettingsError, StoreError, StoreUnavailable, StreamChanged
-from shared.pg import UNAVAILABLE, open_pool
+from shared import pg
+from shared.errors import StoreError, StreamChanged
+from shared.events import UsageCorrected
+from shared.pg import execute, rows
 from shared.topology import LEDGER
 
 if TYPE_CHECKING:
-    from shared.pg import Pg, PgConnection
+    from shared.pg import PgConnection
 
-SCHEMA = "ledger"
-ACQUIRE_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 30
-
-AWAY = (
-    *UNAVAILABLE,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-)
-"""Errors that pass: the same work is to be tried again."""
 
 
 class Unstorable(StoreError):
@@ -52,66 +40,31 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """One piece of one message: an event to store with what its price gives, or something unreadable."""
+    """One piece of one message: a call with what its price gives, a correction, or something unreadable."""
 
     seq: int
     subject: str
     event: Row | None = None
+    correction: UsageCorrected | None = None
     bad: Unreadable | None = None
 
 
-class Database:
-    """A pool whose connections see the schema `ledger`. `problem` says what is wrong with it, None if nothing is."""
+class Database(pg.Database):
+    """A pool whose connections see the schema `ledger`. Data that Postgres refuses raises Unstorable."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._pool: Pg | None = None
-        self.problem: str | None = "not connected yet"
-
-    async def open(self) -> None:
-        """Connect if need be, and look for the tables. Raises StoreUnavailable; call it again then."""
-        if self._pool is None:
-            try:
-                self._pool = await open_pool(self._url, schema=SCHEMA, name="tundish-ledger")
-            except (StoreError, SettingsError) as error:
-                self.problem = "does not answer"
-                raise StoreUnavailable(str(error)) from error
-        async with self.connection() as connection:
-            await connection.fetchval("SELECT 1 FROM checkpoint LIMIT 1", timeout=STATEMENT_TIMEOUT_S)  # pyright: ignore
-
-    def close(self) -> None:
-        """Drop the connections; what was not committed is rolled back and delivered again."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.terminate()
+        super().__init__(
+            url, schema="ledger", name="tundish-ledger", table="checkpoint", command_timeout_s=STATEMENT_TIMEOUT_S
+        )
 
     @asynccontextmanager
     async def connection(self) -> "AsyncGenerator[PgConnection, None]":
-        """A connection of the pool. Raises StoreUnavailable when the database is away or not migrated."""
-        if self._pool is None:
-            raise StoreUnavailable("Postgres: not connected yet")
+        """A connection of the pool. Raises StoreUnavailable, Unstorable."""
         try:
-            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:  # pyright: ignore
-                yield connection  # pyright: ignore
-        except AWAY as error:
-            self.problem = "does not answer"
-            raise StoreUnavailable(f"Postgres does not answer: {error!r}") from error
-        except asyncpg.UndefinedTableError as error:
-            self.problem = "the tables are missing: run `tundish migrate`"
-            raise StoreUnavailable(f"Postgres: {self.problem}") from error
+            async with super().connection() as connection:
+                yield connection
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
             raise Unstorable(f"Postgres refuses the data: {error}") from error
-        self.problem = None
-
-
-async def rows(connection: "PgConnection", query: str, *arguments: object) -> list[Mapping[str, Any]]:
-    """The rows of a query."""
-    return await connection.fetch(query, *arguments, timeout=STATEMENT_TIMEOUT_S)  # pyright: ignore
-
-
-async def execute(connection: "PgConnection", query: str, *arguments: object) -> None:
-    """Run a statement."""
-    await connection.execute(query, *arguments, timeout=STATEMENT_TIMEOUT_S)
 
 
 async def position(database: Database) -> Position | None:
@@ -131,7 +84,11 @@ async def commit(database: Database, items: Sequence[Item], reached: Position) -
         fresh = await insert_events(
             connection, "usage_event", [(item.seq, item.event) for item in items if item.event is not None]
         )
-        await add_balances(connection, fold(Books(), (entry_of(row.event) for row in fresh)))
+        corrected = await store_corrections.take(
+            connection, [(item.seq, item.correction) for item in items if item.correction is not None]
+        )
+        books = fold(Books(), (entry_of(row.event) for row in fresh))
+        await add_balances(connection, correct(books, (event.changes for event in corrected)))
         await _insert_dead(connection, reached.created, [item for item in items if item.bad is not None])
         moved = await rows(
             connection,
@@ -147,7 +104,7 @@ async def commit(database: Database, items: Sequence[Item], reached: Position) -
                 f"the books were kept from another stream {LEDGER} than the one that is there now: restore the"
                 " stream, or empty the schema `ledger` to keep new books"
             )
-    return len(fresh)
+    return len(fresh) + len(corrected)
 
 
 async def insert_events(connection: "PgConnection", table: str, found: Sequence[tuple[int, Row]]) -> list[Row]:
@@ -182,16 +139,19 @@ async def add_balances(connection: "PgConnection", books: Books) -> None:
         totals = [books.totals[scope] for scope in scopes]
         await execute(
             connection,
-            "INSERT INTO spend (scope_kind, scope_id, total_nusd, calls, input_tokens, output_tokens, last_at)"
+            "INSERT INTO spend"
+            " (scope_kind, scope_id, total_nusd, overdraft_nusd, calls, input_tokens, output_tokens, last_at)"
             " SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],"
-            " $7::timestamptz[])"
+            " $7::bigint[], $8::timestamptz[])"
             " ON CONFLICT (scope_kind, scope_id) DO UPDATE SET total_nusd = spend.total_nusd + excluded.total_nusd,"
+            " overdraft_nusd = spend.overdraft_nusd + excluded.overdraft_nusd,"
             " calls = spend.calls + excluded.calls, input_tokens = spend.input_tokens + excluded.input_tokens,"
             " output_tokens = spend.output_tokens + excluded.output_tokens,"
             " last_at = greatest(spend.last_at, excluded.last_at)",
             [kind for kind, _ in scopes],
             [store_rows.text(scope_id) for _, scope_id in scopes],
             [total.total_nusd for total in totals],
+            [total.overdraft_nusd for total in totals],
             [total.calls for total in totals],
             [total.input_tokens for total in totals],
             [total.output_tokens for total in totals],
@@ -201,13 +161,15 @@ async def add_balances(connection: "PgConnection", books: Books) -> None:
     if accounts:
         await execute(
             connection,
-            "INSERT INTO account_spend (account, window_index, spent_nusd)"
-            " SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[])"
+            "INSERT INTO account_spend (account, window_index, spent_nusd, overdraft_nusd)"
+            " SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[])"
             " ON CONFLICT (account, window_index) DO UPDATE"
-            " SET spent_nusd = account_spend.spent_nusd + excluded.spent_nusd",
+            " SET spent_nusd = account_spend.spent_nusd + excluded.spent_nusd,"
+            " overdraft_nusd = account_spend.overdraft_nusd + excluded.overdraft_nusd",
             [store_rows.text(account) for account, _ in accounts],
             [index for _, index in accounts],
-            [books.accounts[key] for key in accounts],
+            [books.accounts[key].spent_nusd for key in accounts],
+            [books.accounts[key].overdraft_nusd for key in accounts],
         )
 
 

@@ -6,16 +6,21 @@ from uuid import UUID
 
 import msgspec
 
-from services.ledger.bookkeeper.store import Database, add_balances, execute, insert_events, rows
+from services.ledger.bookkeeper import store_corrections
+from services.ledger.bookkeeper.store import Database, add_balances, insert_events
+from services.ledger.bookkeeper.store_corrections import changes_in
 from services.ledger.bookkeeper.store_rows import Row
-from services.ledger.domain.books import Books, Entry, Total, fold
-from shared.events import AccountWindow
+from services.ledger.domain.books import Books, Entry, Spent, Total, correct, fold, overdraft
+from shared.events import AccountWindow, Change, UsageCorrected
+from shared.pg import execute, rows
 from shared.pricing import Usage
 
 if TYPE_CHECKING:
     from shared.pg import PgConnection
 
 SHADOW = "usage_event_rebuilt"
+SHADOW_CORRECTIONS = "correction_rebuilt"
+SHADOWS = {"usage_event": SHADOW, "correction": SHADOW_CORRECTIONS}
 PAGE = 5_000
 LOCK_TIMEOUT = "10s"
 TIMEOUT_S = 600
@@ -27,41 +32,57 @@ Number = tuple[str, int, int]
 async def books_at(database: Database, seq: int) -> tuple[Books, Books]:
     """(the balances that the books show, those of events behind `seq`), both of one moment."""
     async with database.connection() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-        return await _balances(connection), await _later(connection, seq)
+        return await _balances(connection), await _folded(connection, seq)
 
 
 async def stored_costs(database: Database, numbers: Sequence[Number]) -> dict[Number, int]:
     """What the books say that events cost, by their numbers; events they do not hold are left out."""
+    return dict(await _stored(database, "usage_event", "cost_nusd", numbers))
+
+
+async def stored_deltas(database: Database, numbers: Sequence[Number]) -> dict[Number, int]:
+    """What the books say that corrections add in all, by their numbers; those they do not hold are left out."""
+    found = await _stored(database, "correction", "changes", numbers)
+    return {number: sum(change.delta_nusd for change in changes_in(stored)) for number, stored in found}
+
+
+async def _stored(database: Database, table: str, column: str, numbers: Sequence[Number]) -> list[tuple[Number, Any]]:
     async with database.connection() as connection:
         found = await rows(
             connection,
-            "SELECT instance, partition, n, cost_nusd FROM usage_event"
+            f"SELECT instance, partition, n, {column} AS found FROM {table}"
             " JOIN unnest($1::text[], $2::integer[], $3::bigint[]) AS wanted (instance, partition, n)"
             " USING (instance, partition, n)",
             [instance for instance, _, _ in numbers],
             [partition for _, partition, _ in numbers],
             [n for _, _, n in numbers],
         )
-    return {(row["instance"], row["partition"], row["n"]): row["cost_nusd"] for row in found}
+    return [((row["instance"], row["partition"], row["n"]), row["found"]) for row in found]
 
 
 async def empty_shadow(database: Database) -> None:
-    """An empty table beside the books, of the same form."""
+    """Empty tables beside the books, of the same form."""
     async with database.connection() as connection, connection.transaction():
-        await execute(connection, f"DROP TABLE IF EXISTS {SHADOW}")
-        await execute(connection, f"CREATE UNLOGGED TABLE {SHADOW} (LIKE usage_event INCLUDING ALL)")
+        for table, shadow in SHADOWS.items():
+            await execute(connection, f"DROP TABLE IF EXISTS {shadow}")
+            await execute(connection, f"CREATE UNLOGGED TABLE {shadow} (LIKE {table} INCLUDING ALL)")
 
 
 async def drop_shadow(database: Database) -> None:
-    """Take the table away again."""
+    """Take the tables away again."""
     async with database.connection() as connection:
-        await execute(connection, f"DROP TABLE IF EXISTS {SHADOW}")
+        for shadow in SHADOWS.values():
+            await execute(connection, f"DROP TABLE IF EXISTS {shadow}")
 
 
-async def fill_shadow(database: Database, found: Sequence[tuple[int, Row]]) -> None:
-    """Add events to the table beside the books."""
+async def fill_shadow(
+    database: Database, found: Sequence[tuple[int, Row]], corrections: Sequence[tuple[int, UsageCorrected]]
+) -> None:
+    """Add events to the tables beside the books."""
     async with database.connection() as connection, connection.transaction():
         await insert_events(connection, SHADOW, found)
+        for seq, event in corrections:
+            await store_corrections.insert(connection, SHADOW_CORRECTIONS, seq, event)
 
 
 async def replace(database: Database, seq: int) -> tuple[Books, Books]:
@@ -71,20 +92,28 @@ async def replace(database: Database, seq: int) -> tuple[Books, Books]:
     """
     async with database.connection() as connection, connection.transaction():
         await _execute(connection, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
-        await _execute(connection, "LOCK TABLE usage_event, spend, account_spend, checkpoint IN ACCESS EXCLUSIVE MODE")
-        shown = await _balances(connection)
         await _execute(
             connection,
-            f"INSERT INTO {SHADOW} SELECT * FROM usage_event WHERE stream_seq > $1 ON CONFLICT DO NOTHING",
-            seq,
+            "LOCK TABLE usage_event, correction, spend, account_spend, checkpoint IN ACCESS EXCLUSIVE MODE",
         )
-        await _execute(connection, "TRUNCATE usage_event, spend, account_spend")
-        await _execute(connection, f"INSERT INTO usage_event SELECT * FROM {SHADOW}")
-        rebuilt = Books()
-        async for entries in _entries(connection, 0):
-            fold(rebuilt, entries)
+        shown = await _balances(connection)
+        for table, shadow in SHADOWS.items():
+            await _execute(
+                connection,
+                f"INSERT INTO {shadow} SELECT * FROM {table} WHERE stream_seq > $1 ON CONFLICT DO NOTHING",
+                seq,
+            )
+        await _execute(connection, "TRUNCATE usage_event, correction, spend, account_spend")
+        for table, shadow in SHADOWS.items():
+            await _execute(connection, f"INSERT INTO {table} SELECT * FROM {shadow}")
+            await _execute(connection, f"DROP TABLE {shadow}")
+        await _execute(
+            connection,
+            "DELETE FROM correction_outbox WHERE (instance, partition, n) IN"
+            " (SELECT instance, partition, n FROM correction)",
+        )
+        rebuilt = await _folded(connection, 0)
         await add_balances(connection, rebuilt)
-        await _execute(connection, f"DROP TABLE {SHADOW}")
     return shown, rebuilt
 
 
@@ -94,32 +123,54 @@ async def _balances(connection: "PgConnection") -> Books:
     for row in await _all(connection, "SELECT * FROM spend"):
         books.totals[row["scope_kind"], row["scope_id"]] = Total(
             total_nusd=row["total_nusd"],
+            overdraft_nusd=row["overdraft_nusd"],
             calls=row["calls"],
             input_tokens=row["input_tokens"],
             output_tokens=row["output_tokens"],
             last_at=row["last_at"],
         )
     for row in await _all(connection, "SELECT * FROM account_spend"):
-        books.accounts[row["account"], row["window_index"]] = row["spent_nusd"]
-    books.events = (await _all(connection, "SELECT count(*) AS events FROM usage_event"))[0]["events"]
+        books.accounts[row["account"], row["window_index"]] = Spent(
+            spent_nusd=row["spent_nusd"], overdraft_nusd=row["overdraft_nusd"]
+        )
+    books.events = (await _all(connection, "SELECT count(*) AS found FROM usage_event"))[0]["found"]
+    books.corrections = (await _all(connection, "SELECT count(*) AS found FROM correction"))[0]["found"]
     return books
 
 
-async def _later(connection: "PgConnection", seq: int) -> Books:
-    later = Books()
-    async for entries in _entries(connection, seq):
-        fold(later, entries)
-    return later
+async def _folded(connection: "PgConnection", after: int) -> Books:
+    """What stored events behind a sequence add up to."""
+    books = Books()
+    async for entries in _entries(connection, after):
+        fold(books, entries)
+    async for corrections in _corrections(connection, after):
+        correct(books, corrections)
+    return books
 
 
 async def _entries(connection: "PgConnection", after: int) -> AsyncGenerator[list[Entry], None]:
-    """Stored events behind a sequence, page by page."""
+    """Stored calls behind a sequence, page by page."""
+    async for found in _pages(
+        connection,
+        "key_id, team_id, org_id, windows, cost_nusd, held_nusd, serial, input_tokens, cached_tokens,"
+        " cache_write_tokens, output_tokens, started_at FROM usage_event",
+        after,
+    ):
+        yield [_entry(row) for row in found]
+
+
+async def _corrections(connection: "PgConnection", after: int) -> AsyncGenerator[list[tuple[Change, ...]], None]:
+    """Stored corrections behind a sequence, page by page."""
+    async for found in _pages(connection, "changes FROM correction", after):
+        yield [changes_in(row["changes"]) for row in found]
+
+
+async def _pages(connection: "PgConnection", columns_of: str, after: int) -> AsyncGenerator[list[Any], None]:
     last: tuple[int, UUID] = (after, UUID(int=2**128 - 1))
     while True:
         found = await _all(
             connection,
-            "SELECT event_id, stream_seq, key_id, team_id, org_id, windows, cost_nusd, input_tokens, cached_tokens,"
-            " cache_write_tokens, output_tokens, started_at FROM usage_event"
+            f"SELECT event_id, stream_seq, {columns_of}"
             " WHERE (stream_seq, event_id) > ($1, $2) ORDER BY stream_seq, event_id LIMIT $3",
             last[0],
             last[1],
@@ -127,7 +178,7 @@ async def _entries(connection: "PgConnection", after: int) -> AsyncGenerator[lis
         )
         if found:
             last = (found[-1]["stream_seq"], found[-1]["event_id"])
-            yield [_entry(row) for row in found]
+            yield found
         if len(found) < PAGE:
             return
 
@@ -139,6 +190,7 @@ def _entry(row: Any) -> Entry:
         org_id=row["org_id"],
         windows=msgspec.json.decode(row["windows"], type=tuple[AccountWindow, ...]),
         cost_nusd=row["cost_nusd"],
+        overdraft_nusd=overdraft(row["cost_nusd"], row["held_nusd"], row["serial"]),
         usage=Usage(
             input=row["input_tokens"],
             cached=row["cached_tokens"],

@@ -1,5 +1,6 @@
 """Reading the books."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -7,9 +8,10 @@ from uuid import UUID
 import msgspec
 
 from services.ledger.bookkeeper.schemas import LogRow
-from services.ledger.bookkeeper.store import Database, rows
-from services.ledger.domain.books import Total
+from services.ledger.bookkeeper.store import Database
+from services.ledger.domain.books import Spent, Total, WindowKey
 from shared.money import usd_from_nusd
+from shared.pg import rows
 
 SUCCESS_BELOW = 400
 
@@ -41,28 +43,29 @@ _CONDITIONS = {
 }
 
 
-async def total(database: Database, kind: str, scope_id: str) -> int:
-    """What a scope has spent since the beginning, in nano-dollars."""
+async def total(database: Database, kind: str, scope_id: str) -> Total:
+    """A scope's sums since the beginning."""
     async with database.connection() as connection:
-        found = await rows(
-            connection, "SELECT total_nusd FROM spend WHERE scope_kind = $1 AND scope_id = $2", kind, scope_id
-        )
-    return found[0]["total_nusd"] if found else 0
+        found = await rows(connection, "SELECT * FROM spend WHERE scope_kind = $1 AND scope_id = $2", kind, scope_id)
+    return _total(found[0]) if found else Total()
 
 
-async def windows(database: Database, wanted: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
+async def windows(database: Database, wanted: list[WindowKey]) -> dict[WindowKey, Spent]:
     """What was spent in some account-windows; those nobody spent in are left out."""
     if not wanted:
         return {}
     async with database.connection() as connection:
         found = await rows(
             connection,
-            "SELECT account, window_index, spent_nusd FROM account_spend"
+            "SELECT account, window_index, spent_nusd, overdraft_nusd FROM account_spend"
             " JOIN unnest($1::text[], $2::integer[]) AS wanted (account, window_index) USING (account, window_index)",
             [account for account, _ in wanted],
             [index for _, index in wanted],
         )
-    return {(row["account"], row["window_index"]): row["spent_nusd"] for row in found}
+    return {
+        (row["account"], row["window_index"]): Spent(spent_nusd=row["spent_nusd"], overdraft_nusd=row["overdraft_nusd"])
+        for row in found
+    }
 
 
 async def ranked(database: Database, kind: str, limit: int, offset: int) -> tuple[int, list[tuple[str, Total]]]:
@@ -71,26 +74,12 @@ async def ranked(database: Database, kind: str, limit: int, offset: int) -> tupl
         count = await rows(connection, "SELECT count(*) AS scopes FROM spend WHERE scope_kind = $1", kind)
         found = await rows(
             connection,
-            "SELECT scope_id, total_nusd, calls, input_tokens, output_tokens, last_at FROM spend"
-            " WHERE scope_kind = $1 ORDER BY total_nusd DESC, scope_id LIMIT $2 OFFSET $3",
+            "SELECT * FROM spend WHERE scope_kind = $1 ORDER BY total_nusd DESC, scope_id LIMIT $2 OFFSET $3",
             kind,
             limit,
             offset,
         )
-    page = [
-        (
-            row["scope_id"],
-            Total(
-                total_nusd=row["total_nusd"],
-                calls=row["calls"],
-                input_tokens=row["input_tokens"],
-                output_tokens=row["output_tokens"],
-                last_at=row["last_at"],
-            ),
-        )
-        for row in found
-    ]
-    return count[0]["scopes"], page
+    return count[0]["scopes"], [(row["scope_id"], _total(row)) for row in found]
 
 
 async def calls(database: Database, wanted: LogFilter, limit: int) -> list[LogRow]:
@@ -113,16 +102,39 @@ async def calls(database: Database, wanted: LogFilter, limit: int) -> list[LogRo
     return [_log_row(row) for row in found]
 
 
-async def counts(database: Database) -> tuple[int, int, int]:
-    """(events, events whose price gives another cost, dead letters)."""
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """How much the books hold: calls, corrections, those not folded yet, calls priced otherwise, dead letters."""
+
+    events: int
+    corrections: int
+    pending: int
+    mispriced: int
+    dead: int
+
+
+async def counts(database: Database) -> Counts:
+    """How much the books hold."""
     async with database.connection() as connection:
         found = await rows(
             connection,
             "SELECT (SELECT coalesce(sum(calls), 0)::bigint FROM spend WHERE scope_kind = 'org') AS events,"
+            " (SELECT count(*) FROM correction) AS corrections,"
+            " (SELECT count(*) FROM correction_outbox) AS pending,"
             " (SELECT count(*) FROM usage_event WHERE repriced_nusd IS NOT NULL) AS mispriced,"
             " (SELECT count(*) FROM dead_letter) AS dead",
         )
-    return found[0]["events"], found[0]["mispriced"], found[0]["dead"]
+    return msgspec.convert(dict(found[0]), Counts)
+
+
+def _total(row: Mapping[str, Any]) -> Total:
+    return Total(
+        total_nusd=row["total_nusd"],
+        overdraft_nusd=row["overdraft_nusd"],
+        calls=row["calls"],
+        input_tokens=row["input_tokens"],
+        output_tokens=row["output_tokens"],
+        last_at=row["last_at"],
+    )
 
 
 def _log_row(row: Any) -> LogRow:

@@ -52,21 +52,43 @@ class Directory(msgspec.Struct, kw_only=True):
     scopes: dict[str, tuple[AccountId, ...]] = msgspec.field(default_factory=dict[str, "tuple[AccountId, ...]"])
     budgets: dict[str, Budget] = msgspec.field(default_factory=dict[str, Budget])
 
-    def lineage(self, key_id: str) -> tuple[Budget, ...] | None:
-        """The limited accounts of a key, narrowest scope first; None for a key that is unknown or deleted."""
+    def lineage(self, key_id: str, model: str = "") -> tuple[Budget, ...] | None:
+        """The limited accounts that calls of a key for a model are charged to, narrowest scope first.
+
+        None for a key that is unknown or deleted. Without a model those for certain models only are left out.
+        """
+        names = self._names(key_id)
+        if names is None:
+            return None
+        budgets = self.budgets
+        return tuple(
+            budget for name in names if (budget := budgets[name]).limit_nusd is not None and budget.covers(model)
+        )
+
+    def goes_by_model(self, key_id: str) -> bool:
+        """Whether it depends on the model what calls of a key are charged to."""
+        budgets = self.budgets
+        return any(budgets[name].model is not None and budgets[name].limited for name in self._names(key_id) or ())
+
+    def _names(self, key_id: str) -> tuple[AccountId, ...] | None:
+        """The accounts of a key and of what it belongs to."""
         place = self.keys.get(key_id)
         if place is None or place.deleted:
             return None
         names = self.scopes.get(f"key:{key_id}", ())
         if place.team_id is not None:
             names += self.scopes.get(f"team:{place.team_id}", ())
-        names += self.scopes.get(f"org:{place.org_id}", ())
-        budgets = self.budgets
-        return tuple(budget for name in names if (budget := budgets[name]).limit_nusd is not None)
+        return names + self.scopes.get(f"org:{place.org_id}", ())
 
     def in_force(self, budget: Budget) -> bool:
         """Whether an account is one of its scope's accounts today."""
+        if budget.scope_kind == "key" and (place := self.keys.get(budget.scope_id)) is not None and place.deleted:
+            return False
         return budget.account in self.scopes.get(scope_name(budget.scope_kind, budget.scope_id), ())
+
+    def accounts_of(self, kind: ScopeKind, scope_id: str) -> tuple[AccountId, ...]:
+        """The accounts of a scope today."""
+        return self.scopes.get(scope_name(kind, scope_id), ())
 
     def alias(self, kind: ScopeKind, scope_id: str) -> str | None:
         """What people call a scope."""

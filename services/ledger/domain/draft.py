@@ -4,13 +4,14 @@ Nothing here touches the state. When the append fails the draft is dropped and n
 succeeds the records are folded like everybody else's.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
 
 from services.ledger.domain.fold import ATTACH_MAX
-from services.ledger.domain.state import Allotment, LedgerState
-from shared.allotment import LEASE_MS
+from services.ledger.domain.state import EXCEEDED, RESTORED, Allotment, Balance, LedgerState
+from services.ledger.domain.tuning import Tuning
 from shared.events import (
     AccountWindow,
     AllotmentClosed,
@@ -27,26 +28,36 @@ from shared.windows import Window, window_at, window_of_index
 
 
 class Draft:
-    """Tentative effects of one batch. `now` is the wall clock, `now_ms` the monotonic one, both read once."""
+    """Tentative effects of one batch. `now` is the wall clock, `now_ms` the monotonic one, both read once.
 
-    def __init__(self, state: LedgerState, now: datetime, now_ms: int) -> None:
+    `blocked` are account-windows whose money is meant for an ask that came earlier and still waits, with the time at
+    which it stops to wait; `freed` those on which this batch gives money back.
+    """
+
+    def __init__(self, state: LedgerState, now: datetime, now_ms: int, tuning: Tuning) -> None:
         self.state = state
         self.now = now
         self.now_ms = now_ms
+        self.tuning = tuning
         self.returns: list[AllotmentReturned] = []
         self.renewals: dict[str, AllotmentRenewed] = {}
         self.opens: list[WindowOpened] = []
         self.closes: dict[str, AllotmentClosed] = {}
         self.grants: list[AllotmentGranted] = []
         self.crossings: dict[tuple[AccountWindow, str], ThresholdCrossed] = {}
+        self.refused: list[tuple[AccountWindow, int]] = []
+        """What calls were refused for good in this batch: the account-window, and the money they waited for."""
         self.shown: set[str] = set()
         """Instances that a return or grant of this batch shows alive."""
+        self.blocked: dict[AccountWindow, int] = {}
+        self.freed: set[AccountWindow] = set()
         self._allotments: dict[tuple[str, int], Allotment] = {}
         self._escrow: dict[tuple[str, int], int] = {}
+        self._holders: dict[AccountWindow, set[str]] = {}
         self._windows: dict[str, Window] = {}
-        self._left: dict[tuple[str, int], int] = {}
+        self._left: dict[AccountWindow, int] = {}
         self._opening: dict[str, bool] = {}
-        self._live: int | None = None
+        self._attached = 0
 
     def records(self) -> tuple[GrantEntry, ...]:
         """What to append. Returns come before the grants that may use them."""
@@ -59,6 +70,8 @@ class Draft:
             *self.crossings.values(),
         )
 
+    # ---- what is there -------------------------------------------------------------------------------
+
     def allotment(self, instance: str, serial: int) -> Allotment | None:
         """An allotment with this batch's changes; read only."""
         changed = self._allotments.get((instance, serial))
@@ -70,51 +83,52 @@ class Draft:
     def closed(self, instance: str) -> bool:
         """Whether an instance's closing is in the log or in this batch: it gets no money any more."""
         known = self.state.instances.get(instance)
-        return instance in self.closes or (known is not None and known.last_n is not None)
+        return instance in self.closes or (known is not None and known.closed)
 
-    def live_instances(self, asker: InstanceId) -> int:
-        """How many proxy instances may want money: those not closed, and the one that asks."""
-        if self._live is None:
-            self._live = sum(1 for known in self.state.instances.values() if known.last_n is None)
-        return self._live + (asker not in self.state.instances)
+    def live_instances(self, window: AccountWindow, asker: InstanceId) -> int:
+        """How many living instances hold money of an account-window, with the one that asks."""
+        balance = self.state.seen(window)
+        folded = {} if balance is None else balance.holders
+        added = self._holders.get(window, ())
+        more = sum(1 for name in added if name not in folded and name != asker)
+        return len(folded) + more + (asker not in folded)
 
     def escrow(self, window: AccountWindow) -> int:
         """The escrow of an account-window with this batch's changes."""
         tentative = self._escrow.get((window.account, window.index), 0)
-        account = self.state.accounts.get(window.account)
-        balance = None if account is None else account.windows.get(window.index)
+        balance = self.state.seen(window)
         return tentative if balance is None else balance.escrow + tentative
 
     def spent(self, window: AccountWindow) -> int:
-        """The folded spend of an account-window."""
-        account = self.state.accounts.get(window.account)
-        balance = None if account is None else account.windows.get(window.index)
-        return 0 if balance is None else balance.spent
+        """What counts as spent in an account-window: folded cost, and what silent instances are presumed to owe."""
+        balance = self.state.seen(window)
+        return 0 if balance is None else balance.used
+
+    def limit(self, budget: Budget) -> int:
+        """The limit of an account by the clock of this batch."""
+        return budget.limit_at(self.now) or 0
 
     def window(self, budget: Budget) -> Window:
         """The window that new grants use: by the clock, but never before one that was granted for."""
         found = self._windows.get(budget.account)
         if found is None:
-            found = window_at(budget.window, self.now)
-            account = self.state.accounts.get(budget.account)
-            if account is not None and account.highest > found.index:
-                found = window_of_index(budget.window, account.highest)
-            self._windows[budget.account] = found
+            found = self._windows[budget.account] = current_window(self.state, budget, self.now)
         return found
 
     def admit_for_ms(self, term: tuple[AccountWindow, ...]) -> int:
         """How long calls may still be admitted on a term: to its first window end, at most one lease."""
-        return max(0, min(LEASE_MS, *(self._left_ms(window) for window in term)))
+        return max(0, min(self.tuning.lease_ms, *(self._left_ms(window) for window in term)))
 
     def _left_ms(self, window: AccountWindow) -> int:
-        key = (window.account, window.index)
-        left = self._left.get(key)
+        left = self._left.get(window)
         if left is None:
             budget = self.state.directory.budgets.get(window.account)
             end = self.now if budget is None else window_of_index(budget.window, window.index).end
-            left = LEASE_MS if end is None else int((end - self.now).total_seconds() * 1000)
-            self._left[key] = left
+            left = self.tuning.lease_ms if end is None else int((end - self.now).total_seconds() * 1000)
+            self._left[window] = left
         return left
+
+    # ---- what changes --------------------------------------------------------------------------------
 
     def give_back(self, instance: InstanceId, serial: int, returned: int) -> None:
         """Record that a proxy's cumulative `returned` rose; nobody can return what was never granted."""
@@ -137,13 +151,37 @@ class Draft:
         if not allotment.term:
             allotment.key_id = record.key_id
             allotment.term = record.term
+            allotment.auth_pos = self.state.auth_pos
             before = 0
         allotment.granted = record.granted_nusd
         allotment.rseq = record.rseq
         self._shift(allotment, before)
         self.grants.append(record)
         self.shown.add(record.instance)
+        if allotment.out:
+            for window in allotment.term:
+                self._holders.setdefault(window, set()).add(record.instance)
         return allotment
+
+    def cross(self, window: AccountWindow, threshold: str, limit: int) -> None:
+        """Record a first refusal (`exceeded`), or that a call like those refused is served again (`restored`)."""
+        balance = self.state.seen(window) or Balance()
+        if (balance.exceeded is None) == (threshold == EXCEEDED):
+            record = ThresholdCrossed(
+                window=window, threshold=threshold, spent_nusd=balance.used, limit_nusd=limit, round=balance.round
+            )
+            self.crossings.setdefault((window, threshold), record)
+
+    def refuse(self, window: AccountWindow, waits: int, limit: int) -> None:
+        """A call that waits for this much is refused because the money is spent."""
+        self.refused.append((window, waits))
+        self.cross(window, EXCEEDED, limit)
+
+    def serve(self, window: AccountWindow, waits: int, limit: int) -> None:
+        """A call that waits for this much is served: if such a call was refused before, there is room again."""
+        balance = self.state.seen(window)
+        if balance is not None and 0 < balance.least <= waits and balance.exceeded is not None:
+            self.cross(window, RESTORED, limit)
 
     def open_window(self, budget: Budget) -> bool:
         """Make sure that allotments from before a limit count under it; False: not all fit in this batch.
@@ -157,31 +195,46 @@ class Draft:
         if done is not None:
             return done
         window = AccountWindow(budget.account, self.window(budget).index)
-        found = self._beneath(budget, window)[:ATTACH_MAX]
+        found = self._beneath(budget, window, account.limited_since)
+        if self._attached and self._attached + len(found) >= ATTACH_MAX:
+            return False  # another batch has room for it
+        found = found[:ATTACH_MAX]
+        self._attached += len(found)
         for instance, serial in found:
             allotment = self.allotment(instance, serial)
             assert allotment is not None
             allotment, _ = self._edit(instance, serial, allotment)
             allotment.attached += (window,)
             self._move(window, allotment.out)
-        self.opens.append(WindowOpened(window=window, opening_spent_nusd=self.spent(window), allotments=tuple(found)))
+        balance = self.state.seen(window)
+        spent = 0 if balance is None else balance.spent
+        self.opens.append(WindowOpened(window=window, opening_spent_nusd=spent, allotments=tuple(found)))
         done = self._opening[budget.account] = len(found) < ATTACH_MAX
         return done
 
-    def _beneath(self, budget: Budget, window: AccountWindow) -> list[tuple[str, int]]:
-        """Allotments with money out under a budget's scope that do not count for this window yet."""
+    def block(self, windows: Iterable[AccountWindow], until_ms: int) -> None:
+        """Keep the money of account-windows for an ask that waits."""
+        for window in windows:
+            self.blocked[window] = max(until_ms, self.blocked.get(window, 0))
+
+    def _beneath(self, budget: Budget, window: AccountWindow, since: int) -> list[tuple[str, int]]:
+        """Allotments with money out under a budget's scope, granted by policy from before the limit, that do not
+        count for this window yet."""
+        keys = [budget.scope_id] if budget.scope_kind == "key" else list(self.state.out)
         found: list[tuple[str, int]] = []
-        for instance_id, instance in self.state.instances.items():
-            for serial in instance.allotments:
-                allotment = self.allotment(instance_id, serial)
-                assert allotment is not None
+        for key_id in keys:
+            if not self.state.directory.beneath(budget, key_id):
+                continue
+            for instance, serial in sorted(self.state.out.get(key_id, ())):
+                allotment = self.allotment(instance, serial)
                 if (
-                    allotment.out
+                    allotment is not None
+                    and allotment.out
+                    and allotment.auth_pos < since
                     and all(held.account != budget.account for held in allotment.term)
                     and window not in allotment.attached
-                    and self.state.directory.beneath(budget, allotment.key_id)
                 ):
-                    found.append((instance_id, serial))
+                    found.append((instance, serial))
         return found
 
     def _edit(self, instance: str, serial: int, allotment: Allotment) -> tuple[Allotment, int]:
@@ -197,7 +250,18 @@ class Draft:
         if change:
             for window in (*allotment.term, *allotment.attached):
                 self._move(window, change)
+                if change < 0:
+                    self.freed.add(window)
 
     def _move(self, window: AccountWindow, change: int) -> None:
         key = (window.account, window.index)
         self._escrow[key] = self._escrow.get(key, 0) + change
+
+
+def current_window(state: LedgerState, budget: Budget, now: datetime) -> Window:
+    """The window of an account that is in use: by the clock, but never before one that was granted for."""
+    found = window_at(budget.window, now)
+    account = state.accounts.get(budget.account)
+    if account is not None and account.highest > found.index:
+        return window_of_index(budget.window, account.highest)
+    return found

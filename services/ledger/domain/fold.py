@@ -6,7 +6,27 @@ log late ends up with the same balances.
 """
 
 from services.ledger.domain.directory import learn
-from services.ledger.domain.state import Allotment, Crossing, Instance, LedgerState, Meter, UnknownRecord
+from services.ledger.domain.stakes import (
+    ease,
+    ease_window,
+    forget_holder,
+    forget_out,
+    move,
+    note_attached,
+    note_out,
+    shift,
+    stakes,
+)
+from services.ledger.domain.state import (
+    RESTORED,
+    Allotment,
+    Crossing,
+    Instance,
+    LedgerState,
+    Meter,
+    UnknownRecord,
+    crossing_name,
+)
 from shared.events import (
     AllotmentClosed,
     AllotmentGranted,
@@ -17,18 +37,30 @@ from shared.events import (
     GrantBatch,
     GrantEntry,
     LedgerEpoch,
+    SignalPublished,
     ThresholdCrossed,
+    UsageCorrected,
     UsageRecorded,
     WindowOpened,
 )
+from shared.policy import Budget
 
-TOLD = ":told"
-"""Ends the name of a threshold whose signal has been published."""
 ATTACH_MAX = 10_000
 """A `window.opened` with this many allotments says that more follow."""
 
-Figures = tuple[int, int, int]
-NOTHING: Figures = (0, 0, 0)
+
+class _Now:
+    """When a batch was decided, and when this process reads it."""
+
+    __slots__ = ("at_ms", "auth_pos", "now_ms")
+
+    def __init__(self, batch: GrantBatch, now_ms: int) -> None:
+        self.at_ms = int(batch.at.timestamp() * 1000)
+        self.auth_pos = batch.auth_pos
+        self.now_ms = now_ms
+
+
+# ---- auth --------------------------------------------------------------------------------------------
 
 
 def fold_auth(state: LedgerState, event: AnyAuthEvent, seq: int) -> None:
@@ -38,20 +70,42 @@ def fold_auth(state: LedgerState, event: AnyAuthEvent, seq: int) -> None:
         learn(state.directory, event)
         return
     directory = state.directory
-    limited = {
-        budget.account
-        for budget in event.budgets
-        if (before := directory.budgets.get(budget.account)) is not None
-        and before.limited
-        and directory.in_force(before)
-    }
+    before = directory.accounts_of(event.scope_kind, event.scope_id)
+    limited = {account for account in before if directory.budgets[account].limited}
     if not learn(directory, event):
         return
     for budget in event.budgets:
         account = state.account(budget.account)
+        account.marks = marks_of(budget)
         if budget.limited and budget.account not in limited:
             account.limited_since = seq
-        state.dirty.update((budget.account, index) for index in account.windows)
+        if budget.increase is not None:
+            state.timed.add(budget.account)
+    for name in {*before, *(budget.account for budget in event.budgets)}:
+        reconsider(state, name)
+
+
+def reconsider(state: LedgerState, name: str) -> None:
+    """What is in force for an account may have changed: look at its limits and its level again."""
+    account = state.accounts.get(name)
+    if account is not None:
+        state.dirty.update((name, index) for index in account.windows)
+        state.eased.update(key for index in account.windows if (key := (name, index)) in state.awaited)
+        state.unposted.add(name)
+
+
+def marks_of(budget: Budget) -> tuple[int, ...]:
+    """The amounts of spend at which something about a budget may have to be told, with and without an increase."""
+    amounts = set[int]() if budget.soft_nusd is None else {budget.soft_nusd}
+    if budget.limit_nusd is not None:
+        more = 0 if budget.increase is None else budget.increase.amount_nusd
+        for limit in {budget.limit_nusd, budget.limit_nusd + more}:
+            amounts.add(limit)
+            amounts.update(-(-limit * percent // 100) for percent in budget.thresholds)
+    return tuple(sorted(amounts))
+
+
+# ---- usage -------------------------------------------------------------------------------------------
 
 
 def fold_usage(state: LedgerState, event: UsageRecorded) -> bool:
@@ -61,23 +115,52 @@ def fold_usage(state: LedgerState, event: UsageRecorded) -> bool:
         return False
     cost = event.cost_nusd
     for window in event.windows:
-        balance = state.balance(window)
+        account = state.account(window.account)
+        balance = account.balance(window.index)
+        before = balance.used
         balance.spent += cost
-        budget = state.directory.budgets.get(window.account)
-        if budget is not None and _passes(balance.spent - cost, balance.spent, budget.soft_nusd, budget.limit_nusd):
-            state.dirty.add((window.account, window.index))
+        after = before + cost
+        for mark in account.marks:
+            if before < mark <= after or balance.presumed:
+                state.dirty.add((window.account, window.index))
+                break
     if instance.final:  # all that was announced is folded, so this is cost nobody held money for
         for window in event.windows:
             state.balance(window).overdraft += cost
     elif event.serial is not None:
         allotment = instance.allotments.get(event.serial)
         if allotment is None:
-            allotment = instance.allotments[event.serial] = Allotment()
-        before = figures(allotment)
+            allotment = instance.allotments[event.serial] = Allotment(at_ms=int(event.at.timestamp() * 1000))
+        stake = stakes(allotment)
         allotment.settled += cost
-        _shift(state, allotment, before)
-    _finish(state, instance)
+        shift(state, event.instance, instance, event.serial, allotment, stake)
+    _finish(state, event.instance, instance)
     return True
+
+
+def fold_correction(state: LedgerState, event: UsageCorrected) -> bool:
+    """One correction of spend; False when its number was folded before. Escrow stays what it is."""
+    if not state.instance(event.instance).see(event.n):
+        return False
+    for change in event.changes:
+        state.balance(change.window).spent += change.delta_nusd
+        state.dirty.add((change.window.account, change.window.index))
+        state.unposted.add(change.window.account)
+        ease_window(state, change.window)
+    return True
+
+
+def hear(state: LedgerState, instance_id: str, serial: int, spent: int) -> None:
+    """Remember what a proxy says it has spent of an allotment; no log holds this."""
+    instance = state.instances.get(instance_id)
+    allotment = None if instance is None else instance.allotments.get(serial)
+    if instance is not None and allotment is not None and spent > allotment.said_spent:
+        before = stakes(allotment)
+        allotment.said_spent = spent
+        shift(state, instance_id, instance, serial, allotment, before)
+
+
+# ---- decisions ---------------------------------------------------------------------------------------
 
 
 def fold_grants(state: LedgerState, batch: GrantBatch, seq: int, now_ms: int = 0) -> bool:
@@ -90,81 +173,80 @@ def fold_grants(state: LedgerState, batch: GrantBatch, seq: int, now_ms: int = 0
     state.grant_seq = seq
     state.auth_need = max(state.auth_need, batch.auth_pos)
     state.usage_need = max(state.usage_need, batch.usage_pos)
-    at_ms = int(batch.at.timestamp() * 1000)
+    now = _Now(batch, now_ms)
     for record in batch.records:
-        _fold_record(state, record, batch.auth_pos, at_ms, now_ms)
+        _fold_record(state, record, now)
     return True
 
 
-def hear(state: LedgerState, instance_id: str, serial: int, spent: int) -> None:
-    """Remember what a proxy says it has spent of an allotment; no log holds this."""
-    instance = state.instances.get(instance_id)
-    allotment = None if instance is None else instance.allotments.get(serial)
-    if allotment is not None and spent > allotment.said_spent:
-        before = figures(allotment)
-        allotment.said_spent = spent
-        _shift(state, allotment, before)
-
-
-def figures(allotment: Allotment) -> Figures:
-    """(out, overdraft, unfolded): what an allotment adds to the balances of its windows."""
-    return allotment.out, allotment.overdraft, allotment.unfolded
-
-
-def _fold_record(state: LedgerState, record: GrantEntry, auth_pos: int, at_ms: int, now_ms: int) -> None:
+def _fold_record(state: LedgerState, record: GrantEntry, now: _Now) -> None:
     match record:
         case AllotmentGranted():
-            _granted(state, record, now_ms)
+            _granted(state, record, now)
         case AllotmentReturned():
-            _returned(state, record, now_ms)
+            _returned(state, record, now)
         case AllotmentRenewed():
-            state.instance(record.instance).heard_ms = now_ms
+            _heard(state, record.instance, now)
         case WindowOpened():
-            _opened(state, record, auth_pos)
+            _opened(state, record, now.auth_pos)
         case AllotmentClosed():
             _closed(state, record)
         case ThresholdCrossed():
-            _crossed(state, record, at_ms)
+            _crossed(state, record, now.at_ms)
+        case SignalPublished():
+            _published(state, record)
         case LedgerEpoch():
             state.epoch = max(state.epoch, record.epoch)
             state.holder = record.holder
+            state.lease_ms = record.lease_ms
 
 
-def _granted(state: LedgerState, record: AllotmentGranted, now_ms: int) -> None:
-    instance = state.instance(record.instance)
-    instance.heard_ms = now_ms
+def _heard(state: LedgerState, name: str, now: _Now) -> Instance:
+    """An instance was alive. Its proxy may still go by a longer lease that it was given before."""
+    instance = state.instance(name)
+    instance.heard_ms = now.now_ms
+    instance.lease_ms = max(instance.lease_ms, state.lease_ms)
+    return instance
+
+
+def _granted(state: LedgerState, record: AllotmentGranted, now: _Now) -> None:
+    instance = _heard(state, record.instance, now)
     if instance.final:
         return
     allotment = instance.allotments.get(record.serial)
     if allotment is None:
         allotment = instance.allotments[record.serial] = Allotment()
-    before = figures(allotment) if allotment.term else NOTHING
+    before = stakes(allotment)
     if not allotment.term:
         allotment.key_id = record.key_id
         allotment.term = record.term
+        allotment.auth_pos = now.auth_pos
     allotment.granted = max(allotment.granted, record.granted_nusd)
     allotment.rseq = max(allotment.rseq, record.rseq)
-    _shift(state, allotment, before)
+    allotment.at_ms = now.at_ms
+    shift(state, record.instance, instance, record.serial, allotment, before)
     for window in record.term:
         account = state.account(window.account)
         account.highest = max(account.highest, window.index)
 
 
-def _returned(state: LedgerState, record: AllotmentReturned, now_ms: int) -> None:
-    instance = state.instance(record.instance)
-    instance.heard_ms = now_ms
+def _returned(state: LedgerState, record: AllotmentReturned, now: _Now) -> None:
+    instance = _heard(state, record.instance, now)
     allotment = instance.allotments.get(record.serial)
     if allotment is None:
         return
-    before = figures(allotment)
+    before = stakes(allotment)
+    was_out = allotment.out
     allotment.returned = max(allotment.returned, record.returned_nusd)
-    _shift(state, allotment, before)
-    freed = before[0] - allotment.out
+    allotment.at_ms = now.at_ms
+    shift(state, record.instance, instance, record.serial, allotment, before)
+    freed = was_out - allotment.out
     for window in allotment.term:
         balance = state.balance(window)
         if balance.freed is None:
             balance.freed = Meter()
-        balance.freed.note(now_ms // 1000, freed)
+        balance.freed.note(now.now_ms // 1000, freed)
+    ease(state, allotment)
 
 
 def _opened(state: LedgerState, record: WindowOpened, auth_pos: int) -> None:
@@ -175,67 +257,71 @@ def _opened(state: LedgerState, record: WindowOpened, auth_pos: int) -> None:
     if len(record.allotments) < ATTACH_MAX:
         account.opened_at = max(account.opened_at, auth_pos)
     balance = account.balance(window.index)
-    for instance_id, serial in record.allotments:
-        instance = state.instances.get(instance_id)
+    for name, serial in record.allotments:
+        instance = state.instances.get(name)
         allotment = None if instance is None else instance.allotments.get(serial)
-        if allotment is not None and window not in allotment.term and window not in allotment.attached:
-            allotment.attached += (window,)
-            balance.escrow += allotment.out
+        if instance is None or allotment is None or window in allotment.term or window in allotment.attached:
+            continue
+        allotment.attached += (window,)
+        balance.escrow += allotment.out
+        if allotment.out and not instance.closed:
+            note_attached(balance, name, serial)
 
 
 def _closed(state: LedgerState, record: AllotmentClosed) -> None:
-    if record.how != "final":
-        raise UnknownRecord(f"a closing of the kind {record.how!r} is in the log: run a newer version")
     instance = state.instance(record.instance)
-    instance.last_n = max(record.last_n, instance.last_n or 0)
-    _finish(state, instance)
+    if record.how not in ("final", "silent"):
+        raise UnknownRecord(f"a closing of the kind {record.how!r} was written by a newer version of the ledger")
+    if not instance.closed:
+        forget_holder(state, record.instance, instance)
+    if record.how == "final":
+        instance.last_n = record.last_n if instance.last_n is None else max(instance.last_n, record.last_n)
+        _finish(state, record.instance, instance)
+        return
+    instance.silent = True
+    for serial, settled in record.settled:
+        allotment = instance.allotments.get(serial)
+        if allotment is None or not allotment.term or allotment.cap is not None:
+            continue
+        before = stakes(allotment)
+        allotment.cap = settled
+        held = {window.account for window in (*allotment.term, *allotment.attached)}
+        allotment.charged = tuple(account for account in record.charged if account in held)
+        move(state, allotment, before, stakes(allotment))
+        note_out(state, record.instance, serial, allotment)
+        ease(state, allotment)
+
+
+def _finish(state: LedgerState, name: str, instance: Instance) -> None:
+    """Close for good once every event that was announced is folded; before that the escrow must stay."""
+    if instance.final or instance.last_n is None or instance.floor < instance.last_n:
+        return
+    instance.final = True
+    for serial, allotment in instance.allotments.items():
+        plain, charged = stakes(allotment)
+        gone = ((0, 0, plain[2], 0), (0, 0, charged[2], 0))  # what was overdrawn stays overdrawn
+        move(state, allotment, (plain, charged), gone)
+        forget_out(state, name, serial, allotment)
+        ease(state, allotment)
+    instance.allotments.clear()
 
 
 def _crossed(state: LedgerState, record: ThresholdCrossed, at_ms: int) -> None:
     window = record.window
     balance = state.balance(window)
-    if record.threshold.endswith(TOLD):
-        threshold = record.threshold.removesuffix(TOLD)
-        balance.told.add(threshold)
-        state.untold.discard((window.account, window.index, threshold))
-    elif record.threshold not in balance.crossed:
-        balance.crossed[record.threshold] = Crossing(spent_nusd=record.spent_nusd, at_ms=at_ms)
-        if record.threshold not in balance.told:
-            state.untold.add((window.account, window.index, record.threshold))
-
-
-def _finish(state: LedgerState, instance: Instance) -> None:
-    """Close for good once every event that was announced is folded; before that the escrow must stay."""
-    if instance.final or instance.last_n is None or instance.floor < instance.last_n:
+    name = crossing_name(record.threshold, record.round)
+    if name in balance.crossed:
         return
-    instance.final = True
-    for allotment in instance.allotments.values():
-        if allotment.term:
-            out, _, unfolded = figures(allotment)
-            _add(state, allotment, (-out, 0, -unfolded))
-    instance.allotments.clear()
+    balance.crossed[name] = Crossing(
+        spent_nusd=record.spent_nusd, at_ms=at_ms, limit_nusd=record.limit_nusd, round=record.round
+    )
+    if record.threshold == RESTORED:
+        balance.round = max(balance.round, record.round + 1)
+        balance.least = 0
+    state.untold.add((window.account, window.index, name))
+    state.unposted.add(window.account)
 
 
-def _shift(state: LedgerState, allotment: Allotment, before: Figures) -> None:
-    """Bring the balances of an allotment's windows from its figures `before` to those of now."""
-    out, overdraft, unfolded = figures(allotment)
-    change = (out - before[0], overdraft - before[1], unfolded - before[2])
-    if change != NOTHING:
-        _add(state, allotment, change)
-
-
-def _add(state: LedgerState, allotment: Allotment, change: Figures) -> None:
-    out, overdraft, unfolded = change
-    for window in allotment.term:
-        balance = state.balance(window)
-        balance.escrow += out
-        balance.overdraft += overdraft
-        balance.unfolded += unfolded
-    for window in allotment.attached:
-        state.balance(window).escrow += out
-    if allotment.term:
-        state.escrow += out
-
-
-def _passes(before: int, after: int, *limits: int | None) -> bool:
-    return any(limit is not None and before < limit <= after for limit in limits)
+def _published(state: LedgerState, record: SignalPublished) -> None:
+    name = crossing_name(record.threshold, record.round)
+    state.untold.discard((record.window.account, record.window.index, name))

@@ -6,15 +6,17 @@ the reason, and both readers set aside the same ones.
 
 import msgspec
 
-from shared.events import UsageRecorded, decode_usage_batch
+from shared.events import AnyUsage, UsageCorrected, UsageRecorded, decode_usage_batch
 
 REASON_CHARS_MAX = 500
 COUNT_MAX = 10**15
 """No single call costs a million dollars or uses a quadrillion tokens; sums of such numbers fit the books."""
+BALANCE_MAX = 10**18
+"""No balance reaches a billion dollars; corrections move whole balances."""
 SMALL_MAX = 2**31 - 1
 
 _list_decoder: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
-_event_decoder: msgspec.json.Decoder[UsageRecorded] = msgspec.json.Decoder(UsageRecorded)
+_event_decoder: msgspec.json.Decoder[AnyUsage] = msgspec.json.Decoder(AnyUsage)
 
 
 class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +27,7 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-def read_usage(data: bytes) -> tuple[list[UsageRecorded], list[Unreadable]]:
+def read_usage(data: bytes) -> tuple[list[AnyUsage], list[Unreadable]]:
     """The events of a message, and what in it could not be read."""
     try:
         events = list(decode_usage_batch(data))
@@ -36,12 +38,12 @@ def read_usage(data: bytes) -> tuple[list[UsageRecorded], list[Unreadable]]:
     return _piece_by_piece(data)
 
 
-def _piece_by_piece(data: bytes) -> tuple[list[UsageRecorded], list[Unreadable]]:
+def _piece_by_piece(data: bytes) -> tuple[list[AnyUsage], list[Unreadable]]:
     try:
         pieces = _list_decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError) as error:
         return [], [Unreadable(index=-1, data=data, reason=str(error)[:REASON_CHARS_MAX])]
-    events: list[UsageRecorded] = []
+    events: list[AnyUsage] = []
     bad: list[Unreadable] = []
     for index, piece in enumerate(pieces):
         try:
@@ -57,8 +59,24 @@ def _piece_by_piece(data: bytes) -> tuple[list[UsageRecorded], list[Unreadable]]
     return events, bad
 
 
-def _sane(event: UsageRecorded) -> bool:
+def _sane(event: AnyUsage) -> bool:
     """Whether all numbers fit the books and all times know their zone."""
+    return _sane_correction(event) if isinstance(event, UsageCorrected) else _sane_call(event)
+
+
+def _sane_correction(event: UsageCorrected) -> bool:
+    small = (event.partition, *(change.window.index for change in event.changes))
+    amounts = [amount for change in event.changes for amount in (change.delta_nusd, change.before_nusd)]
+    return (
+        0 < event.n <= COUNT_MAX
+        and min(small) >= 0
+        and max(small) <= SMALL_MAX
+        and all(abs(amount) <= BALANCE_MAX for amount in amounts)
+        and event.at.tzinfo is not None
+    )
+
+
+def _sane_call(event: UsageRecorded) -> bool:
     usage = event.usage
     counts = (
         event.n - 1,

@@ -1,11 +1,12 @@
 """The enforcer's process: one office per partition, one internal HTTP port."""
 
 import asyncio
-import logging
-from collections.abc import Callable
 
+from services.ledger.domain.tuning import Tuning
+from services.ledger.enforcer.gauges import publish_gauges
 from services.ledger.enforcer.meters import Meters
-from services.ledger.enforcer.office import Office, incarnations
+from services.ledger.enforcer.office import Office
+from services.ledger.enforcer.snapshots import SnapshotStore, extents
 from services.ledger.settings import EnforcerSettings, enforcer_settings
 from shared.access import Gatekeeper
 from shared.bus import Bus
@@ -16,9 +17,9 @@ from shared.ids import InstanceId, uuid7
 from shared.program import HttpServer, refuse_taken_port
 from shared.tasks import Supervisor
 from shared.telemetry import Metrics
-from shared.topology import AUTH, LEASES_BUCKET, LEDGER, SIGNALS
+from shared.topology import AUTH, BUDGETS_BUCKET, LEASES_BUCKET, LEDGER, SIGNALS, SNAPSHOTS_BUCKET
 
-log = logging.getLogger(__name__)
+BUCKETS = (LEASES_BUCKET, BUDGETS_BUCKET, SNAPSHOTS_BUCKET)
 
 
 async def main(stop: asyncio.Event) -> None:
@@ -33,16 +34,18 @@ async def run(settings: EnforcerSettings, stop: asyncio.Event) -> None:
     instance = InstanceId(uuid7())
     bus = await Bus.open(common.nats_url, user="enforcer", name=f"ledger-enforcer-{instance}")
     try:
-        await verify(bus, AUTH, LEDGER, SIGNALS, f"KV_{LEASES_BUCKET}")
+        await verify(bus, AUTH, LEDGER, SIGNALS, *(f"KV_{bucket}" for bucket in BUCKETS))
         metrics = Metrics()
         fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        created = await incarnations(bus)
         meters = Meters(metrics)
+        tuning = Tuning(lease_ms=settings.lease_ms)
         offices = [
-            Office(bus, partition, instance, SystemClock(), meters, created=created, fatal=fatal)
+            await open_office(
+                bus, partition, instance, meters, tuning=tuning, snapshot_every=settings.snapshot_every, fatal=fatal
+            )
             for partition in range(common.partitions)
         ]
-        _publish_gauges(metrics, offices)
+        publish_gauges(metrics, offices, meters)
         server = HttpServer(
             internal_app(
                 health=_health(bus, offices),
@@ -57,14 +60,42 @@ async def run(settings: EnforcerSettings, stop: asyncio.Event) -> None:
             office.start(supervisor)
         server.start()
         await _until(stop, fatal)
+        async with asyncio.TaskGroup() as group:
+            for office in offices:
+                group.create_task(office.retire())
         await supervisor.close()
-        for office in offices:
-            await office.lease.release()
         await server.stop()
         if fatal.done():
             fatal.result()
     finally:
         await bus.close()
+
+
+async def open_office(
+    bus: Bus,
+    partition: int,
+    instance: InstanceId,
+    meters: Meters,
+    *,
+    tuning: Tuning,
+    snapshot_every: int,
+    fatal: "asyncio.Future[None]",
+) -> Office:
+    """A partition's office with its state as of the last snapshot. Raises TundishError."""
+    streams = await extents(bus)
+    store = SnapshotStore(bus, partition, instance)
+    return Office(
+        bus,
+        await store.load(streams),
+        instance,
+        SystemClock(),
+        meters,
+        tuning=tuning,
+        created={name: stream.created for name, stream in streams.items()},
+        snapshots=store,
+        snapshot_every=snapshot_every,
+        fatal=fatal,
+    )
 
 
 async def _until(stop: asyncio.Event, fatal: "asyncio.Future[None]") -> None:
@@ -79,41 +110,7 @@ def _health(bus: Bus, offices: list[Office]) -> Health:
     health = Health()
     health.check("nats", lambda: None if bus.connected else "not connected")
     for office in offices:
-        health.check(f"partition {office.state.partition}", office.problem)
+        name = f"partition {office.state.partition}"
+        health.check(name, office.problem)
+        health.tell(name, office.word)
     return health
-
-
-def _publish_gauges(metrics: Metrics, offices: list[Office]) -> None:
-    def total(read: Callable[[Office], int]) -> Callable[[], int]:
-        return lambda: sum(read(office) for office in offices)
-
-    metrics.gauge(
-        "tundish_ledger_escrow_nusd",
-        "Money granted and neither spent nor given back.",
-        total(lambda office: office.state.escrow),
-    )
-    metrics.gauge(
-        "tundish_ledger_lag_messages",
-        "Messages of the logs not folded yet.",
-        total(lambda office: sum(office.reader.lag.values())),
-    )
-    metrics.gauge(
-        "tundish_ledger_active_partitions",
-        "Partitions this process holds the office of.",
-        total(lambda office: office.standing == "active"),
-    )
-    metrics.gauge(
-        "tundish_ledger_epoch",
-        "Sum of the epochs of all partitions: it rises with every change of office.",
-        total(lambda office: office.state.epoch),
-    )
-    metrics.gauge(
-        "tundish_ledger_waiting_requests",
-        "Requests of proxies that wait for a decision.",
-        total(lambda office: office.clerk.waiting),
-    )
-    metrics.gauge(
-        "tundish_ledger_instances",
-        "Proxy instances that are not closed.",
-        total(lambda office: sum(not instance.final for instance in office.state.instances.values())),
-    )

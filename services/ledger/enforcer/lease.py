@@ -1,8 +1,11 @@
 """Who answers for a partition. The lease keeps a second enforcer quiet; the fence on appends keeps the money safe."""
 
+import asyncio
+import contextlib
 import logging
 import os
 import socket
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import msgspec
@@ -15,8 +18,10 @@ from shared.topology import LEASE_TTL_S, lease_kv
 
 log = logging.getLogger(__name__)
 
-FRESH_MARGIN_MS = 1_500
+FRESH_MARGIN_MS = 500
 """A lease counts as ours until this long before it could be somebody else's."""
+ANSWER_S = 1.0
+"""An answer that takes longer is of no use: by then the lease must be asked for again."""
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +43,16 @@ def place() -> str:
         return socket.gethostname()
 
 
+@contextlib.asynccontextmanager
+async def _soon() -> AsyncGenerator[None]:
+    """Give up on an answer that comes too late. Raises BusUnavailable."""
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            yield
+    except TimeoutError as error:
+        raise BusUnavailable(f"nothing was heard of the lease within {ANSWER_S} s") from error
+
+
 class Lease:
     """The lease of one partition, as one candidate sees it."""
 
@@ -48,6 +63,8 @@ class Lease:
         self._mine = Holder(holder=holder, place=place(), pid=os.getpid())
         self._revision = 0
         self._fresh_until_ms: int | None = None
+        self.taken = False
+        """Whether somebody else held the lease when we last looked."""
 
     def fresh(self) -> bool:
         """Whether nobody else can hold the lease at this moment."""
@@ -55,13 +72,15 @@ class Lease:
 
     async def take(self) -> bool:
         """Try once to get or keep the lease; False when somebody else holds it. Raises BusUnavailable."""
-        entry = await self._bucket.get(self._key)
+        async with _soon():
+            entry = await self._bucket.get(self._key)
         if entry is None:
             return await self._write(0)
         standing = msgspec.json.decode(entry.value, type=Holder)
         if standing.holder == self._mine.holder or standing.released or self._is_dead(standing):
             return await self._write(entry.revision)
         self._fresh_until_ms = None
+        self.taken = True
         return False
 
     async def renew(self) -> bool:
@@ -79,17 +98,21 @@ class Lease:
         self._fresh_until_ms = None
         left = msgspec.structs.replace(self._mine, released=True)
         try:
-            await self._bucket.update(self._key, msgspec.json.encode(left), self._revision)
+            async with _soon():
+                await self._bucket.update(self._key, msgspec.json.encode(left), self._revision)
         except (BusUnavailable, Conflict) as error:
             log.info("the lease was not released, it will run out: %s", error)
 
     async def _write(self, revision: int) -> bool:
         sent_ms = self._clock.monotonic_ms()
         try:
-            self._revision = await self._bucket.update(self._key, msgspec.json.encode(self._mine), revision)
+            async with _soon():
+                self._revision = await self._bucket.update(self._key, msgspec.json.encode(self._mine), revision)
         except Conflict:
             self._fresh_until_ms = None
+            self.taken = True
             return False
+        self.taken = False
         self._fresh_until_ms = sent_ms + LEASE_TTL_S * 1000 - FRESH_MARGIN_MS
         return True
 

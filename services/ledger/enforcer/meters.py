@@ -20,3 +20,16 @@ class Meters:
         self.unreadable = metrics.counter(
             "tundish_ledger_unreadable_total", "Messages or parts of them that could not be read.", "what"
         )
+        self.folded = metrics.counter("tundish_ledger_folded_messages_total", "Messages of the logs read.", "stream")
+        self.recalls = metrics.counter("tundish_ledger_recalls_total", "Recalls sent to proxy instances.")
+        self.closings = metrics.counter("tundish_ledger_closings_total", "Instances closed, by how.", "how")
+        self.levels = metrics.counter("tundish_ledger_levels_total", "Levels written, by state.", "state")
+        self.snapshots = metrics.counter("tundish_ledger_snapshots_total", "Snapshots written by this process.")
+        self.snapshot_ms = 0
+        self.snapshot_bytes = 0
+
+    def snapshot(self, took_ms: int, size: int) -> None:
+        """A snapshot of `size` bytes (before packing) was written."""
+        self.snapshots.add()
+        self.snapshot_ms = took_ms
+        self.snapshot_bytes = size

@@ -1,4 +1,7 @@
-"""One partition's office: wait for the lease, take office behind the fence, serve until anything is in doubt."""
+"""One partition's office: wait for the lease, take office behind the fence, serve until anything is in doubt.
+
+Whoever waits reads the logs all the while, so that it can take over within seconds.
+"""
 
 import asyncio
 import contextlib
@@ -7,26 +10,36 @@ from collections.abc import Callable
 from typing import Literal
 
 from services.ledger.domain.fold import fold_grants
+from services.ledger.domain.forget import Broom
 from services.ledger.domain.state import LedgerState
+from services.ledger.domain.tuning import Tuning
 from services.ledger.enforcer.clerk import Clerk
 from services.ledger.enforcer.herald import Herald
 from services.ledger.enforcer.lease import Lease
 from services.ledger.enforcer.meters import Meters
 from services.ledger.enforcer.reader import Reader
+from services.ledger.enforcer.snapshots import SnapshotKeeper, SnapshotStore
 from shared.bus import Bucket, Bus
 from shared.clock import Clock
-from shared.errors import BusError, TundishError
+from shared.errors import BusError, BusUnavailable, TundishError
 from shared.events import GrantBatch, LedgerEpoch, encode
 from shared.ids import EventId, InstanceId, uuid7
 from shared.tasks import Supervisor
-from shared.topology import AUTH, LEASES_BUCKET, LEDGER, allot_subject, grant_fence, grant_subject
+from shared.topology import LEASES_BUCKET, allot_subject, grant_fence, grant_subject, recall_subject
 
 log = logging.getLogger(__name__)
 
-LEASE_POLL_S = 0.5
-LEASE_RENEW_S = 2.0
+LEASE_POLL_S = 0.25
+LEASE_RENEW_S = 0.75
+APPEND_S = 2.0
+"""An append without an answer for this long is in doubt: the office is taken anew, which costs little."""
+RETIRE_S = 0.5
+RETIRE_TRIES = 4
 READ_WAIT_S = 1.0
 """What taking office waits for is on its way to the reader; it looks again at least this often."""
+
+SWEEP_S = 0.5
+SWEEP_REST_S = 60.0
 
 Standing = Literal["standby", "barrier", "active"]
 
@@ -37,46 +50,72 @@ class Office:
     def __init__(
         self,
         bus: Bus,
-        partition: int,
+        state: LedgerState,
         instance: InstanceId,
         clock: Clock,
         meters: Meters,
         *,
+        tuning: Tuning,
         created: dict[str, str],
+        snapshots: SnapshotStore,
+        snapshot_every: int,
         fatal: "asyncio.Future[None]",
     ) -> None:
+        partition = state.partition
         self._bus = bus
         self._partition = partition
         self._instance = instance
         self._clock = clock
+        self._tuning = tuning
         self._fatal = fatal
         self._source = f"ledger-enforcer/{instance}"
         self._subject = grant_subject(partition, instance)
         self._doubt = asyncio.Event()
         self.standing: Standing = "standby"
-        self.state = LedgerState(partition=partition)
+        self._holding: asyncio.Task[None] | None = None
+        self.state = state
         self.lease = Lease(Bucket(bus, LEASES_BUCKET), partition, instance, clock)
         self.clerk = Clerk(
-            self.state,
+            state,
+            tuning,
             clock,
             meters,
             source=self._source,
             append=self.append,
+            recall=self.recall,
             lease_fresh=self.lease.fresh,
             on_doubt=self._on_doubt,
             on_commit=self._on_commit,
         )
-        self.herald = Herald(bus, self.state, meters, source=self._source, tell=self.clerk.tell)
+        self.herald = Herald(
+            bus,
+            state,
+            self.clerk.board,
+            clock,
+            meters,
+            source=self._source,
+            tell=self.clerk.tell,
+            lease_fresh=self.lease.fresh,
+        )
+        self.snapshots = SnapshotKeeper(
+            snapshots,
+            state,
+            clock,
+            meters,
+            created=created,
+            every=snapshot_every,
+            active=lambda: self.standing == "active",
+        )
         self.reader = Reader(
             bus,
-            self.state,
+            state,
             clock,
             own_subject=self._subject,
             created=created,
             on_change=self._on_change,
             on_foreign=self._on_foreign,
             on_fatal=self._on_fatal,
-            unreadable=meters.unreadable,
+            meters=meters,
         )
 
     def start(self, supervisor: Supervisor) -> None:
@@ -86,30 +125,62 @@ class Office:
         supervisor.keep(f"{name}: reading the ledger", self.reader.follow_ledger)
         supervisor.keep(f"{name}: clerk", self.clerk.run)
         supervisor.keep(f"{name}: herald", self.herald.run)
-        supervisor.keep(f"{name}: office", self.hold)
+        supervisor.keep(f"{name}: snapshots", self.snapshots.run)
+        supervisor.keep(f"{name}: forgetting", self._forget)
+        self._holding = supervisor.keep(f"{name}: office", self.hold)
 
     def problem(self) -> str | None:
-        """What is wrong, for the health page; None while in office."""
+        """What is wrong, for the health page; None while in office, and while another enforcer is and we follow it."""
         if not self.reader.caught_up:
             return f"reading the logs: {sum(self.reader.lag.values())} messages to go"
-        if self.standing != "active":
-            return "waiting for the lease" if self.standing == "standby" else "taking office"
-        return None
+        if self.standing == "active" or (self.standing == "standby" and self.lease.taken):
+            return None
+        return "waiting for the lease" if self.standing == "standby" else "taking office"
+
+    def word(self) -> str | None:
+        """What the health page says of an office that is well; None: nothing but that."""
+        return "standby" if self.standing == "standby" else None
+
+    async def retire(self) -> None:
+        """Leave the office for good, and the lease to whoever comes next, at once.
+
+        Python 3.11 loses a cancellation that meets an answer of NATS (in `wait_for`), hence the repetition.
+        """
+        self.clerk.close()
+        for _ in range(RETIRE_TRIES):
+            if self._holding is None or self._holding.done():
+                break
+            self._holding.cancel()
+            await asyncio.wait({self._holding}, timeout=RETIRE_S)
+        await self.lease.release()
+
+    async def recall(self, instance: InstanceId, data: bytes) -> None:
+        """Ask a proxy instance for idle money; a message that is lost costs somebody a wait, nothing else."""
+        await self._bus.send(recall_subject(self._partition, instance), data)
 
     async def append(self, data: bytes, expected: int, msg_id: str) -> int:
         """Append decisions if `expected` is the last decision of the partition. Raises BusError."""
         fence = grant_fence(self._partition)
-        return await self._bus.append(self._subject, data, fence=fence, expected=expected, msg_id=msg_id)
+        return await self._bus.append(
+            self._subject, data, fence=fence, expected=expected, msg_id=msg_id, timeout_s=APPEND_S
+        )
 
     async def hold(self) -> None:
-        """Wait for the lease and serve, again and again. Raises BusUnavailable."""
+        """Wait for the lease and serve, again and again."""
         while True:
             self.standing = "standby"
             await self.reader.until(lambda: self.reader.caught_up)
-            if await self.lease.take():
+            if await self._is_our_turn():
                 await self._serve()
             else:
                 await asyncio.sleep(LEASE_POLL_S)
+
+    async def _is_our_turn(self) -> bool:
+        try:
+            return await self.lease.take()
+        except BusUnavailable as error:
+            log.info("partition %d: the lease cannot be asked for: %s", self._partition, error)
+            return False
 
     async def _serve(self) -> None:
         """One term in office; ends when the lease is lost or a decision of ours is in doubt."""
@@ -158,7 +229,7 @@ class Office:
                 source=self._source,
                 auth_pos=state.auth_pos,
                 usage_pos=state.ledger_pos,
-                records=(LedgerEpoch(epoch=state.epoch + 1, holder=self._instance),),
+                records=(LedgerEpoch(epoch=state.epoch + 1, holder=self._instance, lease_ms=self._tuning.lease_ms),),
             )
             try:
                 seq = await self.append(encode(batch), expected, batch.id)
@@ -179,6 +250,13 @@ class Office:
             async with asyncio.timeout(READ_WAIT_S):
                 await self.reader.until(reached)
 
+    async def _forget(self) -> None:
+        """Drop what nobody will ask about, a little at a time and never under a decision that is on its way."""
+        broom = Broom(self.state)
+        while True:
+            complete = not self.clerk.deciding and broom.sweep(self._clock.now())
+            await asyncio.sleep(SWEEP_REST_S if complete else SWEEP_S)
+
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(LEASE_RENEW_S)
@@ -188,6 +266,7 @@ class Office:
     # ---- what is heard -------------------------------------------------------------------------------
 
     def _on_doubt(self, reason: str) -> None:
+        self.clerk.close()
         if not self._doubt.is_set():
             log.warning("partition %d: leaving office: %s", self._partition, reason)
             self._doubt.set()
@@ -197,6 +276,7 @@ class Office:
             self._on_doubt(f"{source} has decided something")
 
     def _on_change(self) -> None:
+        self.snapshots.wake()
         if self.clerk.open:
             self.clerk.wake()
             self.herald.wake()
@@ -207,8 +287,3 @@ class Office:
     def _on_fatal(self, error: TundishError) -> None:
         if not self._fatal.done():
             self._fatal.set_exception(error)
-
-
-async def incarnations(bus: Bus) -> dict[str, str]:
-    """When the streams we read were made; positions mean nothing in streams made anew."""
-    return {stream: (await bus.stream_info(stream)).created for stream in (AUTH, LEDGER)}

@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import msgspec
 
-from services.ledger.domain.fold import fold_auth, fold_grants, fold_usage
+from services.ledger.domain.fold import fold_auth, fold_correction, fold_grants, fold_usage
 from services.ledger.domain.state import LedgerState, UnknownRecord
 from services.ledger.domain.usage import read_usage
+from services.ledger.enforcer.meters import Meters
 from shared.bus import Bus, Message, Tail
 from shared.clock import Clock
 from shared.errors import StreamChanged, TundishError
-from shared.events import decode_auth, decode_grants
-from shared.telemetry import Counter
+from shared.events import UsageCorrected, decode_auth, decode_grants
 from shared.topology import AUTH, LEDGER
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Reader:
         on_change: Callable[[], None],
         on_foreign: Callable[[str], None],
         on_fatal: Callable[[TundishError], None],
-        unreadable: Counter,
+        meters: Meters,
     ) -> None:
         self._bus = bus
         self._state = state
@@ -52,7 +52,8 @@ class Reader:
         self._on_change = on_change
         self._on_foreign = on_foreign
         self._on_fatal = on_fatal
-        self._unreadable = unreadable
+        self._unreadable = meters.unreadable
+        self._folded = meters.folded
         self._changed = asyncio.Event()
         self._unyielded = 0
         self.live: dict[str, bool] = {AUTH: False, LEDGER: False}
@@ -70,18 +71,22 @@ class Reader:
 
     async def follow_auth(self) -> None:
         """Read auth's log until something is in doubt. Raises BusUnavailable."""
-        await self._follow(AUTH, AUTH_SUBJECTS, self._state.auth_pos, self._fold_auth)
+        await self._follow(AUTH, AUTH_SUBJECTS, self._state.auth_pos, self._state.auth_pos, self._fold_auth)
 
     async def follow_ledger(self) -> None:
         """Read this partition's usage and decisions until something is in doubt. Raises BusUnavailable."""
-        subjects = partition_subjects(self._state.partition)
-        await self._follow(LEDGER, subjects, self._state.ledger_pos, self._fold_ledger)
+        state = self._state
+        folded = max(state.ledger_pos, state.grant_seq)  # decisions of our own are folded when they are acknowledged
+        await self._follow(LEDGER, partition_subjects(state.partition), state.ledger_pos, folded, self._fold_ledger)
 
-    async def _follow(self, stream: str, subjects: str, after: int, fold: Callable[[Message], None]) -> None:
+    async def _follow(
+        self, stream: str, subjects: str, after: int, folded: int, fold: Callable[[Message], None]
+    ) -> None:
         tail = Tail(self._bus, stream, subjects, after=after, created=self._created[stream])
         try:
-            await self._refuse_shorter_log(stream, after)
+            await self._refuse_shorter_log(stream, folded)
             async for batch in tail.batches():
+                self._folded.add(len(batch.messages), stream)
                 for message in batch.messages:
                     fold(message)
                     self.lag[stream] = message.pending
@@ -96,12 +101,12 @@ class Reader:
             self.live[stream] = False
             self._tell()
 
-    async def _refuse_shorter_log(self, stream: str, after: int) -> None:
+    async def _refuse_shorter_log(self, stream: str, folded: int) -> None:
         """A server that lost its last writes numbers new messages like those we have folded: start from nothing."""
         last = (await self._bus.stream_info(stream)).state.last_seq
-        if last < after:
+        if last < folded:
             raise StreamChanged(
-                f"stream {stream} ends at {last}, but {after} was folded: the server has lost what it had"
+                f"stream {stream} ends at {last}, but {folded} was folded: the server has lost what it had"
                 " acknowledged; the log is read again from its beginning after a restart"
             )
 
@@ -125,7 +130,10 @@ class Reader:
     def _fold_usage(self, message: Message) -> None:
         events, bad = read_usage(message.data)
         for event in events:
-            fold_usage(self._state, event)
+            if isinstance(event, UsageCorrected):
+                fold_correction(self._state, event)
+            else:
+                fold_usage(self._state, event)
         for piece in bad:
             log.error("message %d of %s, piece %d: %s", message.seq, LEDGER, piece.index, piece.reason)
             self._unreadable.add(1, "usage")

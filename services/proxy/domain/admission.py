@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 
 from shared.ids import AccountId, KeyId, OrgId, TeamId
-from shared.policy import Budget, KeyRecord, OrgRecord, TeamRecord, allows, lineage_of
+from shared.policy import Budget, KeyRecord, Limits, OrgRecord, ScopeKind, TeamRecord, allows, lineage_of
 from shared.topology import partition_of
 
 
@@ -33,10 +33,33 @@ class Refused(Exception):
         self.headers = headers
 
 
+class Lineage(msgspec.Struct, frozen=True, kw_only=True):
+    """What calls of one key for one model are charged to.
+
+    `accounts` are those with a limit (money must be held), `watched` those that only warn. `model` is empty unless a
+    per-model budget touches the key; `strict` when any account wants proven upper bounds.
+    """
+
+    accounts: tuple[AccountId, ...]
+    watched: tuple[Budget, ...]
+    strict: bool
+    model: str = ""
+
+
+class ScopeLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The rate limits of one scope that a call counts against, in all and per model pattern."""
+
+    scope_kind: ScopeKind
+    scope_id: str
+    alias: str | None
+    limits: Limits
+    model_limits: dict[str, Limits]
+
+
 class Caller(msgspec.Struct, kw_only=True):
     """A key with everything it inherits, joined once when a record changes.
 
-    `accounts` are those with a limit (money must be held), `watched` those that only warn.
+    `common` is the lineage of all its calls, None when it depends on the model: ask `lineage`.
     """
 
     key_id: KeyId
@@ -48,8 +71,9 @@ class Caller(msgspec.Struct, kw_only=True):
     budgets: tuple[Budget, ...]
     policy_rev: int
     partition: int
-    accounts: tuple[AccountId, ...]
-    watched: tuple[Budget, ...]
+    common: Lineage | None
+    limits: tuple[ScopeLimits, ...]
+    _lineages: dict[str, Lineage] = msgspec.field(default_factory=dict[str, Lineage])
     _models: dict[str, bool] = msgspec.field(default_factory=dict[str, bool])
 
     def may_use(self, model: str) -> bool:
@@ -60,6 +84,28 @@ class Caller(msgspec.Struct, kw_only=True):
             if len(self._models) < 1_000:
                 self._models[model] = known
         return known
+
+    def lineage(self, model: str) -> Lineage:
+        """What calls for a public model name are charged to."""
+        if self.common is not None:
+            return self.common
+        known = self._lineages.get(model)
+        if known is None:
+            known = lineage_for(self.budgets, model)
+            if len(self._lineages) < 1_000:
+                self._lineages[model] = known
+        return known
+
+
+def lineage_for(budgets: tuple[Budget, ...], model: str) -> Lineage:
+    """The part of a key's budgets that calls for a model are charged to; an empty name leaves per-model ones out."""
+    covering = [budget for budget in budgets if budget.covers(model)]
+    return Lineage(
+        accounts=tuple(budget.account for budget in covering if budget.limited),
+        watched=tuple(budget for budget in covering if not budget.limited),
+        strict=any(budget.strict and budget.limited for budget in covering),
+        model=model,
+    )
 
 
 def join(key: KeyRecord, team: TeamRecord | None, org: OrgRecord, partitions: int) -> Caller:
@@ -77,9 +123,30 @@ def join(key: KeyRecord, team: TeamRecord | None, org: OrgRecord, partitions: in
         budgets=budgets,
         policy_rev=max(scope.seq for scope in scopes),
         partition=partition_of(org.org_id, partitions),
-        accounts=tuple(budget.account for budget in budgets if budget.limited),
-        watched=tuple(budget for budget in budgets if not budget.limited),
+        common=None if any(budget.model is not None for budget in budgets) else lineage_for(budgets, ""),
+        limits=tuple(_limits_of(scope) for scope in scopes if scope.limits.any or scope.model_limits),
     )
+
+
+def _limits_of(scope: KeyRecord | TeamRecord | OrgRecord) -> ScopeLimits:
+    kind, scope_id = _scope_of(scope)
+    return ScopeLimits(
+        scope_kind=kind,
+        scope_id=scope_id,
+        alias=scope.alias,
+        limits=scope.limits,
+        model_limits=scope.model_limits,
+    )
+
+
+def _scope_of(scope: KeyRecord | TeamRecord | OrgRecord) -> tuple[ScopeKind, str]:
+    match scope:
+        case KeyRecord():
+            return "key", scope.key_id
+        case TeamRecord():
+            return "team", scope.team_id
+        case OrgRecord():
+            return "org", scope.org_id
 
 
 def check_caller(caller: Caller, now: datetime) -> None:

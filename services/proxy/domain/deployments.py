@@ -4,12 +4,15 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from services.proxy.domain.facts import ModelFacts
 from services.proxy.domain.paths import Endpoint
 from shared.pricing import PriceRow, dearest
 
 CLASSIC_API_VERSION = "2024-10-21"
 MODELS_API_VERSION = "2024-05-01-preview"
 V1_API_VERSIONS = ("v1", "preview", "latest")
+SERVED_MAX = 1_000
+"""Models whose price is remembered for one deployment."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +27,8 @@ class Deployment(msgspec.Struct, kw_only=True):
 
     `row` is its price until an answer names the model that served; `fixed_price` says that the configuration set it,
     so that no answer changes it. Money is held by `hold_row`, the dearest of all rows seen here, since a deployment may
-    be served by one model now and by another in a moment. `headers` carry the credential.
+    be served by one model now and by another in a moment. `versions_row` is dearer still: while no answer has named
+    the model, strict budgets hold by the dearest of its versions. `headers` carry the credential.
     """
 
     model: str
@@ -37,16 +41,22 @@ class Deployment(msgspec.Struct, kw_only=True):
     fixed_price: bool
     priced_by: str
     stream_usage: bool = True
+    facts: ModelFacts = ModelFacts()
     hold_row: PriceRow | None = None
+    versions_row: PriceRow | None = None
+    served: dict[str, PriceRow] = msgspec.field(default_factory=dict[str, PriceRow])
 
     def __post_init__(self) -> None:
         if self.hold_row is None:
             self.hold_row = self.row
 
-    def seen(self, served: PriceRow) -> None:
-        """An answer was priced by this row: hold at least as much from now on."""
+    def seen(self, model: str, row: PriceRow) -> None:
+        """An answer named a model that is priced by this row: hold at least as much from now on."""
         if self.hold_row is not None:
-            self.hold_row = dearest(self.hold_row, served)
+            self.hold_row = dearest(self.hold_row, row)
+        self.versions_row = None
+        if len(self.served) < SERVED_MAX:
+            self.served[model] = row
 
 
 def targets_of(provider: str, name: str, api_base: str, api_version: str | None) -> dict[Endpoint, Target]:

@@ -168,11 +168,6 @@ class StreamMeter:
         return not said.choices
 
 
-def estimated(prompt_bytes: int, output_tokens: int) -> Usage:
-    """A marked guess for a reply that did not say what it used."""
-    return Usage(input=_tokens(prompt_bytes), output=output_tokens)
-
-
 def content_tokens(body: bytes) -> int:
     """What the content of a whole reply looks like in tokens; of something else than a reply, nothing."""
     try:

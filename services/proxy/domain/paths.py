@@ -55,11 +55,18 @@ def _inference() -> dict[bytes, Route]:
 def _admin() -> dict[bytes, Route]:
     rows = {
         "auth": {
-            "POST": ("/key/generate /key/update /key/block /key/unblock /key/delete /team/new /organization/new"),
-            "GET": "/key/info /key/list /team/info /team/list /organization/info /organization/list",
+            "POST": (
+                "/key/generate /key/update /key/block /key/unblock /key/delete /team/new /team/update"
+                " /organization/new /organization/update /budget/new /budget/update /budget/info /budget/delete"
+            ),
+            "PATCH": "/organization/update",
+            "GET": (
+                "/key/info /key/list /team/info /team/list /organization/info /organization/list /budget/list"
+                " /budget/settings"
+            ),
         },
         "ledger": {
-            "GET": "/spend/keys /spend/teams /spend/logs /ledger/status",
+            "GET": "/spend/keys /spend/teams /spend/logs /spend/corrections /ledger/status",
             "POST": "/ledger/rebuild",
         },
         "scheduler": {"GET": "/scheduler/status"},
@@ -68,7 +75,9 @@ def _admin() -> dict[bytes, Route]:
     for service, methods in rows.items():
         for method, paths in methods.items():
             for path in paths.split():
-                table[path.encode()] = Route(endpoint=Endpoint.ADMIN, methods=(method,), service=service, path=path)
+                known = table.get(path.encode())
+                served = (method,) if known is None else (*known.methods, method)
+                table[path.encode()] = Route(endpoint=Endpoint.ADMIN, methods=served, service=service, path=path)
     return table
 
 
@@ -87,6 +96,7 @@ _MODEL_PREFIXES: set[tuple[str, ...]] = {
     ("openai", "models"),
 }
 _REBUILD = ("ledger", "rebuild")
+_SCOPES = ("key", "team", "organization")
 
 
 def route_of(raw_path: bytes) -> Route | None:
@@ -103,6 +113,9 @@ def route_of(raw_path: bytes) -> Route | None:
     if len(segments) == 3 and segments[:2] == _REBUILD and _opaque(segments[2]):
         path = f"/ledger/rebuild/{segments[2]}"
         return Route(endpoint=Endpoint.ADMIN, methods=("GET",), service="ledger", path=path)
+    if len(segments) == 3 and segments[0] in _SCOPES and segments[2] == "reset_spend" and _opaque(segments[1]):
+        path = f"/{segments[0]}/{segments[1]}/reset_spend"
+        return Route(endpoint=Endpoint.ADMIN, service="auth", path=path)
     return None
 
 

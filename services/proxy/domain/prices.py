@@ -1,10 +1,14 @@
 """Which price row a deployment is charged by, and how that was found."""
 
+import re
 from collections.abc import Iterable
 
-from shared.pricing import PriceRow
+from shared.pricing import PriceRow, dearest
 
 PREFIX_CHARS_MIN = 2
+VERSION = re.compile(r"-\d{4}(?!\d)")
+ZONES = ("us", "eu", "apac", "us-gov", "global", "global-standard")
+"""How a catalogue's name begins for the price of one zone, as in `eu/gpt-4o`; answers never name it."""
 
 
 class PriceBook:
@@ -30,6 +34,22 @@ class PriceBook:
             if row is not None:
                 return row
         return None
+
+    def served(self, name: str, like: PriceRow) -> PriceRow:
+        """The row of the model that an answer names, in the zone of the deployment's own row."""
+        zone, slash, _ = like.model.lower().partition("/")
+        if slash and zone in ZONES:
+            inside = f"{zone}/{_bare(name.lower())}"
+            return self.exact(inside) or self.by_prefix(inside) or like
+        return self.exact(name) or self.by_prefix(name) or like
+
+    def versions(self, row: PriceRow) -> PriceRow:
+        """A row by which no dated version of a model is cheaper: `gpt-4o` may turn out to be `gpt-4o-2024-05-13`."""
+        name = row.model.lower()
+        for key, other in self._rows.items():
+            if key.startswith(name) and VERSION.match(key, len(name)):
+                row = dearest(row, other)
+        return row
 
     def resolve(self, base_model: str | None, deployment: str, public: str) -> tuple[PriceRow | None, str]:
         """The row of a deployment before it has answered, and by what it was found (for the start-up log)."""

@@ -5,22 +5,30 @@ from datetime import UTC, datetime
 import msgspec
 
 from services.proxy.domain.admission import Refused
+from services.proxy.domain.estimate import affordable
 from shared.allotment import Refusal
 from shared.money import usd_from_nusd, usd_text
-from shared.pricing import TOKENS_PER_PRICE, PriceRow
+from shared.pricing import PriceRow
 
 RETRY_AFTER_S_DEFAULT = 1
 SCOPE_NAMES = {"key": "key", "team": "team", "org": "organization"}
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a call wanted money for. `assumed_tokens`: the output assumed because the caller gave no cap."""
+    """What a call wanted money for, for a refusal that says what would fit.
+
+    `prompt_tokens` are those of the same call with a `max_tokens` in it; `choices` is 0 when no cap would help;
+    `beside` are output tokens that no cap holds. `assumed_tokens`: the output assumed because the caller gave no cap;
+    `output_max`: more tokens than the model gives are no help either.
+    """
 
     held_nusd: int
     prompt_tokens: int
     row: PriceRow
     choices: int = 1
+    beside: int = 0
     assumed_tokens: int | None = None
+    output_max: int | None = None
 
 
 def budget_refused(verdict: str, refusal: Refusal, wanted: Wanted, *, exceeded_status: int) -> Refused:
@@ -31,6 +39,8 @@ def budget_refused(verdict: str, refusal: Refusal, wanted: Wanted, *, exceeded_s
     """
     scope = SCOPE_NAMES[refusal.scope_kind]
     name = f"{scope} {refusal.alias!r}" if refusal.alias else f"{scope} {refusal.scope_id}"
+    if refusal.model is not None:
+        name = f"{name} for the model{'s' if '*' in refusal.model else ''} {refusal.model!r}"
     ends = None if refusal.window_end_s is None else _iso(refusal.window_end_s)
     fits = _max_tokens(refusal.room, wanted)
     extra: dict[str, object] = {
@@ -38,6 +48,7 @@ def budget_refused(verdict: str, refusal: Refusal, wanted: Wanted, *, exceeded_s
             "scope": refusal.scope_kind,
             "scope_id": refusal.scope_id,
             "alias": refusal.alias,
+            "model": refusal.model,
             "max_budget": usd_from_nusd(refusal.limit),
             "spend": usd_from_nusd(refusal.spent),
             "reserved": usd_from_nusd(refusal.reserved),
@@ -86,12 +97,12 @@ def ledger_unreachable() -> Refused:
 
 
 def _max_tokens(room: int, wanted: Wanted) -> int | None:
-    """How many output tokens the rest of the budget pays for; None when not even one."""
-    rates = wanted.row.rates_for(wanted.prompt_tokens)
-    left = room * TOKENS_PER_PRICE - wanted.prompt_tokens * rates.highest_input()
-    if rates.output <= 0 or left < rates.output * wanted.choices:
+    """How many output tokens for each choice the rest of the budget pays for; None when not even one."""
+    tokens = affordable(room, wanted.prompt_tokens, wanted.row) if wanted.choices else None
+    if tokens is None or tokens - wanted.beside < wanted.choices:
         return None
-    return left // (rates.output * wanted.choices)
+    fits = (tokens - wanted.beside) // wanted.choices
+    return fits if wanted.output_max is None else min(fits, wanted.output_max)
 
 
 def _iso(unix_s: int) -> str:

@@ -1,64 +1,26 @@
-"""Postgres: a pool with explicit bounds, and numbered migrations applied once under a lock."""
+"""Numbered migrations of a schema, applied once under a lock."""
 
 import hashlib
 import re
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import resources
 from typing import TYPE_CHECKING, cast
 
 import asyncpg
 
-from shared.errors import SettingsError, StoreError, StoreUnavailable
+from shared.errors import StoreError
+from shared.pg.database import CONNECT_TIMEOUT_S, mapped
 
 if TYPE_CHECKING:
-    from asyncpg import Connection, Pool
+    from shared.pg.database import PgConnection
 
-    Pg = Pool
-    PgConnection = Connection
-
-POOL_MIN = 1
-POOL_MAX = 8
-CONNECT_TIMEOUT_S = 5
-COMMAND_TIMEOUT_S = 30
 MIGRATION_WAIT_MS = 60_000
 """How long a migration waits for another one that is running."""
 MIGRATION_LOCK_TIMEOUT_MS = 4_000
 MIGRATION_STATEMENT_TIMEOUT_MS = 60_000
 LOCK_KEY = 0x7475_6E64
 
-UNAVAILABLE = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-)
-"""What asyncpg raises when the database is away; stores map these to StoreUnavailable."""
-
 _MIGRATION = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
-
-
-async def open_pool(url: str, *, schema: str, name: str) -> "Pg":
-    """A pool whose connections find tables in `schema`. Raises StoreUnavailable, StoreError, SettingsError."""
-    with _mapped("the database"):
-        return await asyncpg.create_pool(
-            url,
-            min_size=POOL_MIN,
-            max_size=POOL_MAX,
-            timeout=CONNECT_TIMEOUT_S,
-            command_timeout=COMMAND_TIMEOUT_S,
-            max_inactive_connection_lifetime=60,
-            server_settings={
-                "search_path": schema,
-                "application_name": name,
-                "idle_in_transaction_session_timeout": "30000",
-                "timezone": "UTC",
-            },
-        )
 
 
 def migrations_of(package: str) -> list[tuple[int, str, str]]:
@@ -82,10 +44,10 @@ async def migrate(url: str, *, schema: str, package: str, progress: Callable[[st
     long; StoreUnavailable when there is no database; SettingsError for a URL that cannot be read.
     """
     migrations = migrations_of(package)
-    with _mapped("the database"):
+    with mapped("the database"):
         connection = cast("PgConnection", await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S))
     try:
-        with _mapped(f"the schema {schema}"):
+        with mapped(f"the schema {schema}"):
             await _lock(connection)
             await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
             await connection.execute(f'SET search_path TO "{schema}"')
@@ -96,23 +58,10 @@ async def migrate(url: str, *, schema: str, package: str, progress: Callable[[st
             rows = cast("list[asyncpg.Record]", await connection.fetch("SELECT number, checksum FROM migration"))
         applied: dict[int, str] = {row["number"]: row["checksum"] for row in rows}
         for number, name, sql in migrations:
-            with _mapped(f"migration {schema}/{name}"):
+            with mapped(f"migration {schema}/{name}"):
                 await _apply(connection, applied, number, name, sql, f"{schema}/{name}", progress)
     finally:
         await connection.close(timeout=CONNECT_TIMEOUT_S)
-
-
-@contextmanager
-def _mapped(what: str) -> Generator[None, None, None]:
-    """Errors of asyncpg as errors of ours; `what` is what Postgres refused."""
-    try:
-        yield
-    except (asyncpg.ClientConfigurationError, ValueError) as error:
-        raise SettingsError(f"the Postgres URL cannot be read: {error}") from error
-    except UNAVAILABLE as error:
-        raise StoreUnavailable(f"Postgres cannot be reached: {error!r}") from error
-    except asyncpg.PostgresError as error:
-        raise StoreError(f"Postgres refuses {what}: {error}") from error
 
 
 async def _lock(connection: "PgConnection") -> None:

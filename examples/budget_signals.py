@@ -1,0 +1,86 @@
+"""Prints budget signals as they happen: a warning before the wall, the wall, and room again.
+
+    python examples/budget_signals.py nats://subscriber:PASSWORD@HOST:4222
+    python examples/budget_signals.py --live nats://…
+
+`make up` prints the URL's place. Without `--live` signals come through the durable consumer `subscriber` of stream
+SIGNALS: each one is delivered until it is acknowledged, also those from before this program started. Several copies
+share the work. With `--live` every copy hears everything from now on, and nothing is kept for it.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from typing import Any
+
+import nats
+import nats.errors
+
+STREAM, DURABLE = "SIGNALS", "subscriber"
+INBOX = b"_INBOX_subscriber"
+BATCH_MAX = 50
+WAIT_S = 20
+NANO_DOLLARS = 1_000_000_000
+
+
+def line_of(signal: dict[str, Any]) -> str:
+    """One signal in words."""
+    who = f"{signal['scope_kind']} {signal.get('alias') or signal['scope_id']}"
+    if signal.get("model"):
+        who += f", model {signal['model']}"
+    limit = signal.get("limit_nusd")
+    of = f" of ${limit / NANO_DOLLARS:g}" if limit is not None else ""
+    spent = f"${signal['spent_nusd'] / NANO_DOLLARS:.6g}{of} spent"
+    match signal["type"]:
+        case "budget.threshold_reached.v1":
+            what = f"warning at {signal['threshold']}"
+        case "budget.exceeded.v1":
+            what = "EXCEEDED: calls are refused"
+        case "budget.restored.v1":
+            what = "restored: calls are served again"
+        case other:
+            what = str(other)
+    return f"{signal['at']}  {who}: {what}; {spent}"
+
+
+def show(data: bytes) -> None:
+    """Print one signal."""
+    print(line_of(json.loads(data)), flush=True)
+
+
+async def follow(url: str) -> None:
+    """Work off the durable consumer; a signal is acknowledged after it was handled."""
+    client = await nats.connect(url, inbox_prefix=INBOX, max_reconnect_attempts=-1)
+    subscription = await client.jetstream().pull_subscribe_bind(DURABLE, STREAM)
+    while True:
+        try:
+            for message in await subscription.fetch(BATCH_MAX, timeout=WAIT_S):
+                show(message.data)
+                await message.ack()
+        except nats.errors.TimeoutError:
+            continue
+
+
+async def listen(url: str) -> None:
+    """Hear what is signalled from now on."""
+    client = await nats.connect(url, inbox_prefix=INBOX, max_reconnect_attempts=-1)
+    subscription = await client.subscribe("signal.>")
+    async for message in subscription.messages:
+        show(message.data)
+
+
+def main() -> None:
+    """Read the command line and run until interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url", help="nats://subscriber:PASSWORD@HOST:PORT")
+    parser.add_argument("--live", action="store_true", help="hear everything from now on; keep nothing")
+    options = parser.parse_args()
+    try:
+        asyncio.run(listen(options.url) if options.live else follow(options.url))
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

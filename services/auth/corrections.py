@@ -1,0 +1,122 @@
+"""The work behind `reset_spend`: a recorded correction of what a scope has spent in its current windows.
+
+Only the ledger changes spend; auth says who asks, and which accounts and windows are meant.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+from services.auth import schemas
+from services.auth.answers import CorrectionRow, ResetAnswer
+from services.auth.domain import key as key_domain
+from services.auth.domain import org as org_domain
+from services.auth.domain import team as team_domain
+from services.auth.domain import values
+from services.auth.domain.scope import ScopeState
+from services.auth.parts import Parts
+from services.auth.spend import UNKNOWN, Corrected, Correction, Target
+from shared.access import Principal
+from shared.errors import ApiError
+from shared.money import usd_from_nusd
+from shared.policy import Budget, ScopeKind
+from shared.windows import follows_zone, window_at
+
+WAITING = "the correction is stored and takes effect as soon as it is in the ledger's log, which it is not yet"
+NOTHING_ABOVE = "nothing was changed: no account of this scope has spent more than reset_to"
+
+
+class Corrections:
+    """Setting spend back."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def key(self, reference: str, request: schemas.ResetSpend, caller: Principal) -> ResetAnswer:
+        """Of a key. Raises ApiError 400, 404, 503."""
+        key_id = await self._parts.find(reference)
+        state = key_domain.living(await self._parts.views.key(key_id))
+        answer = await self._reset("key", key_id, state, request, caller)
+        return msgspec.structs.replace(answer, key_hash=key_id)
+
+    async def team(self, team_id: str, request: schemas.ResetSpend, caller: Principal) -> ResetAnswer:
+        """Of a team. Raises ApiError 400, 404, 503."""
+        state = team_domain.existing(await self._parts.views.team(values.scope_id("team_id", team_id)))
+        answer = await self._reset("team", team_id, state, request, caller)
+        return msgspec.structs.replace(answer, team_id=team_id)
+
+    async def org(self, org_id: str, request: schemas.ResetSpend, caller: Principal) -> ResetAnswer:
+        """Of an organization. Raises ApiError 400, 404, 503."""
+        state = org_domain.existing(await self._parts.views.org(values.scope_id("organization_id", org_id)))
+        answer = await self._reset("org", org_id, state, request, caller)
+        return msgspec.structs.replace(answer, organization_id=org_id)
+
+    async def _reset(
+        self, kind: ScopeKind, scope_id: str, state: ScopeState, request: schemas.ResetSpend, caller: Principal
+    ) -> ResetAnswer:
+        to_nusd = values.money("reset_to", request.reset_to) or 0
+        reason = values.reason(request.reason)
+        if not state.budgets:
+            raise ApiError(
+                400,
+                "not_supported",
+                "There is no budget to reset: what was spent in all is history and stays. Budgets of the scopes around"
+                " this one are reset there.",
+            )
+        now = self._parts.clock.now()
+        chosen = await self._above(kind, scope_id, state, to_nusd, now, caller)
+        targets = [
+            Target(account=budget.account, index=window_at(budget.window, now).index, to_nusd=to_nusd)
+            for budget in chosen
+        ]
+        done = Corrected()
+        if targets:
+            done = await self._parts.ledger.correct(kind, scope_id, targets, reason=reason, actor=caller.actor)
+        return _answer(kind, scope_id, state, done, now)
+
+    async def _above(
+        self, kind: ScopeKind, scope_id: str, state: ScopeState, to_nusd: int, now: datetime, caller: Principal
+    ) -> tuple[Budget, ...]:
+        """The accounts that have spent more than `to_nusd`: a reset never makes one look as if it had spent more."""
+        if to_nusd == 0:
+            return state.budgets
+        spend = await self._parts.ledger.spend(kind, scope_id, state, now=now, actor=caller.actor)
+        if spend.windows is None:
+            raise ApiError(503, "unavailable", f"Nothing was changed: {UNKNOWN}.")
+        at = {budget.account: window_at(budget.window, now).index for budget in state.budgets}
+        return tuple(
+            budget for budget in state.budgets if spend.windows.get((budget.account, at[budget.account]), 0) > to_nusd
+        )
+
+
+def _answer(kind: ScopeKind, scope_id: str, state: ScopeState, done: Corrected, now: datetime) -> ResetAnswer:
+    by_account: dict[str, Budget] = {budget.account: budget for budget in state.budgets}
+    rows = [_row(item, by_account[item.account], now) for item in done.corrections if item.account in by_account]
+    first = state.budget or state.budgets[0]
+    before = {item.account: item for item in done.corrections}.get(first.account)
+    warnings = [] if done.corrections else [NOTHING_ABOVE]
+    return ResetAnswer(
+        scope=kind,
+        scope_id=scope_id,
+        spend=None if before is None else usd_from_nusd(before.after_nusd),
+        previous_spend=None if before is None else usd_from_nusd(before.before_nusd),
+        max_budget=None if first.limit_nusd is None else usd_from_nusd(first.limit_nusd),
+        budget_reset_at=window_at(first.window, now).end,
+        corrections=rows,
+        warnings=warnings if done.applied else [*warnings, WAITING],
+    )
+
+
+def _row(item: Correction, budget: Budget, now: datetime) -> CorrectionRow:
+    window = window_at(budget.window, now)
+    return CorrectionRow(
+        account=item.account,
+        model=budget.model,
+        budget_duration=budget.window.duration or None,
+        budget_timezone=budget.window.zone if follows_zone(budget.window.duration) else None,
+        max_budget=None if budget.limit_nusd is None else usd_from_nusd(budget.limit_nusd),
+        window_start=window.start,
+        reset_at=window.end,
+        before=usd_from_nusd(item.before_nusd),
+        after=usd_from_nusd(item.after_nusd),
+    )

@@ -1,0 +1,121 @@
+"""What is known of a model beside its price: how much it takes and gives at most, and how it counts tokens."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+CapField = str
+"""`max_tokens` or `max_completion_tokens`."""
+CAP_FIELDS: tuple[CapField, ...] = ("max_tokens", "max_completion_tokens")
+
+OPENAI = ("gpt-", "o1", "o3", "o4", "codex-", "chat-latest", "computer-use", "text-embedding-", "ada", "chatgpt-")
+OPEN_WEIGHTS = ("gpt-oss",)
+"""Models with OpenAI's name that are served as everybody else's."""
+OLDER_CAP = ("gpt-3", "gpt-4", "gpt-5-chat")
+"""OpenAI's models that are capped by `max_tokens`; all later ones want `max_completion_tokens`."""
+BYTEWISE = ("llama", "meta-llama", "mistral", "ministral", "codestral", "phi-", "deepseek", "grok", "kimi", "gpt-oss")
+"""Models beside OpenAI's whose tokenizers take the bytes of a text as they are."""
+REASONING_BESIDE = ("grok",)
+"""Models whose reasoning is not part of `completion_tokens`, so that a cap is not proven to hold it."""
+SERVED_BY = ("fw-", "azureml-")
+
+OPENAI_TEMPLATE_TOKENS = 64
+OTHER_TEMPLATE_TOKENS = 2_048
+NFC_GROWTH, NFKC_GROWTH = 3, 11
+"""How much longer a text may get, in bytes of UTF-8, when a tokenizer brings it to a normal form first."""
+
+IMAGE_TOKENS = (85, 1_445)
+IMAGE_TOKENS_BY_NAME = (
+    ("gpt-4o-mini", (2_833, 48_169)),
+    ("o4-mini", (2_700, 2_700)),
+    ("gpt-4.1-mini", (2_500, 2_500)),
+    ("gpt-4.1-nano", (3_800, 3_800)),
+    ("gpt-5-mini", (2_500, 2_500)),
+    ("gpt-5-nano", (3_800, 3_800)),
+)
+OTHER_IMAGE_TOKENS = (4_100, 4_100)
+"""Tokens of one image in low and in any other detail: the most that the published formulas give for each family."""
+
+
+class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts about the model behind a deployment; the defaults are those of a model nobody knows.
+
+    `context_window` and `max_output` are tokens (None: not known). `cap_fields` are the fields by which a call's
+    output is capped or refused, the preferred one first. `template_tokens` bounds what a chat template adds of its
+    own; `expansion` how many tokens one byte of a text can become.
+    """
+
+    context_window: int | None = None
+    max_output: int | None = None
+    cap_fields: tuple[CapField, ...] = ("max_tokens",)
+    template_tokens: int = OTHER_TEMPLATE_TOKENS
+    expansion: int = NFKC_GROWTH
+    reasoning_beside: bool = False
+    image_tokens: tuple[int, int] = OTHER_IMAGE_TOKENS
+
+
+class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+    """One model's limits in a catalogue: tokens of the longest prompt and of the longest completion."""
+
+    model: str
+    context_window: int | None
+    max_output: int | None
+
+
+class FactBook:
+    """Facts by model name, whatever its letter case. A model of a zone (`eu/…`) is as large as everywhere else."""
+
+    def __init__(self, sizes: Iterable[Sizes]) -> None:
+        self._sizes: dict[str, Sizes] = {}
+        for size in sizes:
+            known = self._sizes.get(size.model.lower())
+            if known is None or known.context_window is None:
+                self._sizes[size.model.lower()] = size
+
+    def facts(
+        self,
+        model: str | None,
+        *,
+        context_window: int | None = None,
+        max_output: int | None = None,
+        cap_field: CapField | None = None,
+    ) -> ModelFacts:
+        """What is known of a catalogue's model; what the configuration says stands."""
+        key = (model or "").lower().removeprefix("azure/").removeprefix("azure_ai/")
+        bare = key.rpartition("/")[2]
+        for name in (key, bare):
+            size = self._sizes.get(name)
+            if size is not None and (size.context_window or size.max_output):
+                context_window = context_window or size.context_window
+                max_output = max_output or size.max_output
+                break
+        return _of_family(bare, context_window, max_output, cap_field)
+
+
+def _of_family(name: str, window: int | None, most: int | None, cap_field: CapField | None) -> ModelFacts:
+    for server in SERVED_BY:
+        name = name.removeprefix(server)
+    openai = name.startswith(OPENAI) and not name.startswith(OPEN_WEIGHTS)
+    embeds = "embed" in name
+    fields: tuple[CapField, ...] = ("max_tokens",)
+    if openai:
+        fields = CAP_FIELDS if name.startswith(OLDER_CAP) else CAP_FIELDS[::-1]
+    if cap_field is not None:
+        fields = (cap_field, *(field for field in fields if field != cap_field and openai))
+    growth = 1 if openai or name.startswith(BYTEWISE) else NFKC_GROWTH if embeds or not name else NFC_GROWTH
+    return ModelFacts(
+        context_window=window,
+        max_output=most,
+        cap_fields=fields,
+        template_tokens=OPENAI_TEMPLATE_TOKENS if openai else OTHER_TEMPLATE_TOKENS,
+        expansion=growth,
+        reasoning_beside=name.startswith(REASONING_BESIDE) and "non-reasoning" not in name,
+        image_tokens=_image_tokens(name, openai),
+    )
+
+
+def _image_tokens(name: str, openai: bool) -> tuple[int, int]:
+    for beginning, tokens in IMAGE_TOKENS_BY_NAME:
+        if name.startswith(beginning):
+            return tokens
+    return IMAGE_TOKENS if openai else OTHER_IMAGE_TOKENS

@@ -1,0 +1,110 @@
+"""What is known of models, from the real catalogue."""
+
+import pytest
+
+from services.proxy.domain.facts import NFC_GROWTH, NFKC_GROWTH, FactBook, ModelFacts, Sizes
+from shared.catalogue import load
+
+BOOK = FactBook(
+    Sizes(model=entry.model, context_window=entry.context_window, max_output=entry.max_output) for entry in load()
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "window", "output"),
+    [
+        ("gpt-4o", 128_000, 16_384),
+        ("azure/GPT-4o", 128_000, 16_384),
+        ("gpt-5.4", 922_000, 128_000),
+        ("us/gpt-4.1", 1_047_576, 32_768),
+        ("eu/o1-mini", 128_000, 65_536),
+        ("Phi-4", 16_384, 16_384),
+        ("grok-3", None, None),
+        ("no-such-model", None, None),
+        (None, None, None),
+    ],
+)
+def test_sizes(model: str | None, window: int | None, output: int | None) -> None:
+    facts = BOOK.facts(model)
+    assert (facts.context_window, facts.max_output) == (window, output)
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        ("gpt-4o", ("max_tokens", "max_completion_tokens")),
+        ("gpt-35-turbo", ("max_tokens", "max_completion_tokens")),
+        ("gpt-4.1-nano", ("max_tokens", "max_completion_tokens")),
+        ("gpt-5-chat", ("max_tokens", "max_completion_tokens")),
+        ("gpt-5", ("max_completion_tokens", "max_tokens")),
+        ("eu/gpt-5.4-mini", ("max_completion_tokens", "max_tokens")),
+        ("gpt-6-sol", ("max_completion_tokens", "max_tokens")),
+        ("o1", ("max_completion_tokens", "max_tokens")),
+        ("o4-mini-2025-04-16", ("max_completion_tokens", "max_tokens")),
+        ("gpt-oss-120b", ("max_tokens",)),
+        ("FW-GPT-OSS-120B", ("max_tokens",)),
+        ("Phi-4", ("max_tokens",)),
+        ("grok-4", ("max_tokens",)),
+    ],
+)
+def test_the_field_that_caps_the_output(model: str, fields: tuple[str, ...]) -> None:
+    assert BOOK.facts(model).cap_fields == fields
+
+
+@pytest.mark.parametrize(
+    ("model", "expansion"),
+    [
+        ("gpt-4o", 1),
+        ("text-embedding-3-large", 1),
+        ("Meta-Llama-3.1-70B-Instruct", 1),
+        ("mistral-large-3", 1),
+        ("FW-DeepSeek-V3.2", 1),
+        ("cohere-command-a", NFC_GROWTH),
+        ("FW-GLM-5", NFC_GROWTH),
+        ("Cohere-embed-v3-multilingual", NFKC_GROWTH),
+        ("embed-v-4-0", NFKC_GROWTH),
+        (None, NFKC_GROWTH),
+    ],
+)
+def test_how_a_text_may_grow(model: str | None, expansion: int) -> None:
+    assert BOOK.facts(model).expansion == expansion
+
+
+def test_which_models_the_catalogue_cannot_size() -> None:
+    """docs/estimates.md names them; whoever adds one must say so there."""
+    known = {"deepseek-r1", "deepseek-v3-0324", "deepseek-v3.1", "grok-3", "grok-3-mini"}
+    known |= {"grok-4-fast-non-reasoning", "grok-4-fast-reasoning"}
+    priced = [row.model for row in load() if row.price_row() is not None and row.mode in ("chat", "embedding")]
+    assert {model for model in priced if BOOK.facts(model).context_window is None} == known
+
+
+def test_who_reasons_beside_the_answer() -> None:
+    assert BOOK.facts("grok-4").reasoning_beside
+    assert BOOK.facts("grok-3-mini").reasoning_beside
+    assert not BOOK.facts("grok-4-fast-non-reasoning").reasoning_beside
+    assert not BOOK.facts("o3").reasoning_beside
+
+
+def test_images_by_family() -> None:
+    assert BOOK.facts("gpt-4o").image_tokens == (85, 1_445)
+    assert BOOK.facts("gpt-4o-mini-2024-07-18").image_tokens[0] == 2_833
+    assert BOOK.facts("Phi-4-multimodal-instruct").image_tokens == ModelFacts().image_tokens
+
+
+def test_growth_of_normal_forms_is_what_unicode_says() -> None:
+    """The longest growth of any single character of Unicode, in bytes of UTF-8."""
+    import unicodedata
+
+    def growth(form: str) -> float:
+        most = 0.0
+        for point in range(0x110000):
+            if 0xD800 <= point < 0xE000:
+                continue
+            char = chr(point)
+            made = unicodedata.normalize(form, char)  # type: ignore[arg-type]
+            if made != char:
+                most = max(most, len(made.encode()) / len(char.encode()))
+        return most
+
+    assert growth("NFC") <= NFC_GROWTH
+    assert growth("NFKC") <= NFKC_GROWTH
