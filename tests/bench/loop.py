@@ -87,6 +87,7 @@ class Story:
         client = await connect(url, inbox_prefix=b"_INBOX_subscriber")
         subscription = await client.subscribe("signal.budget.>")
         await client.flush()
+        await client.flush()  # the first ping may overtake the subscription
         self._started = monotonic()
         self.listens.set()
         async for message in subscription.messages:

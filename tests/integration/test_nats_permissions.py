@@ -183,6 +183,7 @@ async def test_the_enforcer_answers_whom_it_was_asked_by_and_nobody_else(server:
             await message.respond(b"granted")
 
         await enforcer.client.subscribe(allot_subject(0), cb=answer)
+        await enforcer.client.flush(LIMIT_S)  # the first ping may overtake the subscription
         await enforcer.client.flush(LIMIT_S)
         reply = await proxy.client.request(allot_subject(0), b"", timeout=LIMIT_S)
         assert reply.data == b"granted"

@@ -130,9 +130,11 @@ class Town:
 
     async def stored(self, stream: str, subject: str) -> list[bytes]:
         """Everything a stream holds under a subject."""
+        found: list[bytes] = []
         async for batch in Tail(self.admin, stream, subject).batches():
+            found += [message.data for message in batch.messages]
             if batch.caught_up:
-                return [message.data for message in batch.messages]
+                return found
         raise AssertionError
 
     async def decisions(self) -> list[GrantEntry]:

@@ -30,7 +30,11 @@ class Broom:
         self._todo: list[tuple[str, list[int] | None]] = []
 
     def sweep(self, now: datetime, most: int = CHUNK) -> bool:
-        """Look at about `most` things; True when a round is complete. `now` is the wall clock."""
+        """Look at about `most` things; True when a round is complete. `now` is the wall clock.
+
+        Only for a reader at the end of the log: who still reads an old part of it must not take what is used up there
+        for used up today.
+        """
         if not self._todo:
             self._todo = _round(self._state)
         while self._todo and most > 0:

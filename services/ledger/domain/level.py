@@ -94,9 +94,11 @@ def level_of(state: LedgerState, name: str, now: datetime, seq: int) -> Level | 
 def _exhausted(
     state: LedgerState, budget: Budget, window: AccountWindow, balance: Balance, level: Level, now: datetime
 ) -> Level:
-    """No call that needs more than what is left fits, and none as large as one that was refused."""
+    """No call that needs more than what is left fits, and none as large as one that was refused, unless money that
+    was presumed spent has come back since."""
     left = max(0, (level.limit or 0) - balance.used)
-    least = left + 1 if balance.least == 0 else min(balance.least, left + 1)
+    refused = balance.least > left - balance.unfolded
+    least = min(balance.least, left + 1) if refused else left + 1
     refusal = explain(state, budget, window, now, reserved=balance.escrow, room=max(0, least - 1))
     return msgspec.structs.replace(level, state="exhausted", least=least, refusal=refusal)
 
@@ -114,4 +116,4 @@ def _differs(before: Level | None, now: Level) -> bool:
         now.until_s,
     ):
         return True
-    return now.state == "exhausted" and now.least < before.least
+    return now.state == "exhausted" and now.least != before.least

@@ -50,14 +50,20 @@ def move(state: LedgerState, allotment: Allotment, before: Stakes, after: Stakes
         balance = state.balance(window)
         presumed = _add(balance, allotment, window, before, after)
         if presumed:
-            state.dirty.add((window.account, window.index))
+            _reconsider(state, window)
         kind = window.account in allotment.charged
         balance.overdraft += after[kind][2] - before[kind][2]
         balance.unfolded += after[kind][3] - before[kind][3]
     for window in allotment.attached:
         if _add(state.balance(window), allotment, window, before, after):
-            state.dirty.add((window.account, window.index))
+            _reconsider(state, window)
     state.escrow += after[0][0] - before[0][0]
+
+
+def _reconsider(state: LedgerState, window: AccountWindow) -> None:
+    """Presumed spend has changed: so may what is to be told about an account-window."""
+    state.dirty.add((window.account, window.index))
+    state.unposted.add(window.account)
 
 
 def _add(balance: Balance, allotment: Allotment, window: AccountWindow, before: Stakes, after: Stakes) -> bool:

@@ -251,10 +251,12 @@ class Office:
                 await self.reader.until(reached)
 
     async def _forget(self) -> None:
-        """Drop what nobody will ask about, a little at a time and never under a decision that is on its way."""
+        """Drop what nobody will ask about, a little at a time, never under a decision that is on its way, and only
+        at the end of the logs: what is used up in an old part of them may be granted more further on."""
         broom = Broom(self.state)
         while True:
-            complete = not self.clerk.deciding and broom.sweep(self._clock.now())
+            may = self.reader.caught_up and not self.clerk.deciding
+            complete = may and broom.sweep(self._clock.now())
             await asyncio.sleep(SWEEP_REST_S if complete else SWEEP_S)
 
     async def _renew(self) -> None:
