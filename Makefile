@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: up down test lint types bench bench-revocation fmt lock clean help
+.PHONY: up down test lint types bench bench-revocation bench-budgets bench-loop bench-limits simulate fmt lock clean help
 
 up: $(READY) ## run everything on this machine: http://127.0.0.1:4000 (TUNDISH_PORT); Ctrl-C stops it
 	@$(BIN)/python -m deploy.local.up
@@ -32,8 +32,20 @@ types: $(READY) ## check types strictly
 bench: $(READY) ## measure calls per second and added latency on this machine
 	$(BIN)/python -m tests.bench.run
 
+simulate: $(READY) ## run the money rules through random faults (SEEDS=100 FIRST=1 PROFILE=harsh)
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),100) --first $(or $(FIRST),1) $(if $(PROFILE),--profile $(PROFILE))
+
 bench-revocation: $(READY) ## measure how long a revoked key still works
 	$(BIN)/python -m tests.bench.revocation
+
+bench-budgets: $(READY) ## measure whether budgets hold on 1, 2 and 4 proxies, with faults (an hour's quarter)
+	$(BIN)/python -m tests.bench.budgets
+
+bench-loop: $(READY) ## watch 64 looping agents run into a small budget (MINUTES=10)
+	$(BIN)/python -m tests.bench.loop --minutes $(or $(MINUTES),10)
+
+bench-limits: $(READY) ## offer ten times a rate limit to three proxies for two minutes
+	$(BIN)/python -m tests.bench.limits
 
 fmt: $(READY) ## format the code
 	$(BIN)/ruff check --fix-only
