@@ -138,7 +138,6 @@ async def test_wrong_keys(plane: DataPlane, secret: str | None, status: int, cod
         (chat(model="nothing"), 403, "model_not_allowed"),
         (chat(model="unpriced"), 503, "price_unknown"),
         (b'{"model":"phi-4","\xff":1}', 400, "invalid_json"),
-        (b'{"model":"phi-4","a":' + b"[" * 4_000 + b"]" * 4_000 + b"}", 400, "invalid_json"),
         (chat(messages="x" * 10_000), 413, "request_too_large"),
     ],
 )
@@ -151,7 +150,7 @@ async def test_bodies_that_make_no_sense(plane: DataPlane, body: bytes, status: 
 
 async def test_depth_at_the_very_limit_of_the_interpreter_leaks_nothing(plane: DataPlane) -> None:
     """What one reader still takes another, a few frames deeper, may not: whatever comes out, nothing stays held."""
-    for depth in range(900, 1_020, 4):
+    for depth in (*range(900, 1_020, 4), 4_000):
         plane.upstream.replies.clear()
         plane.upstream.json(REPLY)
         body = b'{"model":"phi-4","a":' + b"[" * depth + b"]" * depth + b"}"
