@@ -16,11 +16,13 @@ from typing import Any
 
 import nats
 import nats.errors
+from nats.aio.client import Client
 
 STREAM, DURABLE = "SIGNALS", "subscriber"
 INBOX = b"_INBOX_subscriber"
 BATCH_MAX = 50
 WAIT_S = 20
+RETRY_S = 2
 NANO_DOLLARS = 1_000_000_000
 
 
@@ -29,6 +31,8 @@ def line_of(signal: dict[str, Any]) -> str:
     who = f"{signal['scope_kind']} {signal.get('alias') or signal['scope_id']}"
     if signal.get("model"):
         who += f", model {signal['model']}"
+    if signal.get("duration"):
+        who += f", per {signal['duration']}"
     limit = signal.get("limit_nusd")
     of = f" of ${limit / NANO_DOLLARS:g}" if limit is not None else ""
     spent = f"${signal['spent_nusd'] / NANO_DOLLARS:.6g}{of} spent"
@@ -49,22 +53,35 @@ def show(data: bytes) -> None:
     print(line_of(json.loads(data)), flush=True)
 
 
+async def trouble(error: Exception) -> None:
+    """Say in one line what is wrong with the connection; the client goes on trying."""
+    print(f"NATS: {error or type(error).__name__}", file=sys.stderr, flush=True)
+
+
+async def connect(url: str) -> Client:
+    """A connection that comes back by itself."""
+    return await nats.connect(url, inbox_prefix=INBOX, max_reconnect_attempts=-1, error_cb=trouble)
+
+
 async def follow(url: str) -> None:
     """Work off the durable consumer; a signal is acknowledged after it was handled."""
-    client = await nats.connect(url, inbox_prefix=INBOX, max_reconnect_attempts=-1)
+    client = await connect(url)
     subscription = await client.jetstream().pull_subscribe_bind(DURABLE, STREAM)
     while True:
         try:
             for message in await subscription.fetch(BATCH_MAX, timeout=WAIT_S):
                 show(message.data)
                 await message.ack()
-        except nats.errors.TimeoutError:
+        except TimeoutError:  # no signals for a while
             continue
+        except nats.errors.Error as error:
+            await trouble(error)
+            await asyncio.sleep(RETRY_S)
 
 
 async def listen(url: str) -> None:
     """Hear what is signalled from now on."""
-    client = await nats.connect(url, inbox_prefix=INBOX, max_reconnect_attempts=-1)
+    client = await connect(url)
     subscription = await client.subscribe("signal.>")
     async for message in subscription.messages:
         show(message.data)
@@ -80,6 +97,8 @@ def main() -> None:
         asyncio.run(listen(options.url) if options.live else follow(options.url))
     except KeyboardInterrupt:
         sys.exit(0)
+    except (nats.errors.Error, OSError) as error:
+        sys.exit(f"no connection to NATS: {error or type(error).__name__}. Is the URL (user, password, port) right?")
 
 
 if __name__ == "__main__":

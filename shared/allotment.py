@@ -48,6 +48,8 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
 class Ask(msgspec.Struct, frozen=True, kw_only=True, tag="ask", omit_defaults=True):
     """Wants `granted` of an allotment raised to at least `need` (cumulative), at best to `want`.
 
+    Up to `fill` it is for a call that waits and can use that much, so no share is kept for others; 0: as `need`.
+
     `lineage` are the limited accounts of the key (for calls of `model`, which is empty unless a per-model budget
     touches the key) as the proxy knows them, `policy_rev` the AUTH sequence it knows them by; `least` is the smallest
     call that waits, for the refusal's text; `sent_ms` is the proxy's monotonic clock, echoed.
@@ -62,6 +64,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, tag="ask", omit_defaults=Tr
     rseq: int
     need: int
     want: int
+    fill: int = 0
     least: int
     sent_ms: int
     rows: tuple[Row, ...] = ()

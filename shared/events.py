@@ -385,6 +385,7 @@ class BudgetSignal(Event, frozen=True, kw_only=True):
     spent_nusd: int
     alias: str | None = None
     model: str | None = None
+    duration: str = ""
 
 
 class BudgetThresholdReached(BudgetSignal, frozen=True, kw_only=True, tag="budget.threshold_reached.v1"):

@@ -16,7 +16,7 @@ FIRST_BUDGET = 1
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
     """The facts the banner states."""
 
-    url: str
+    urls: tuple[str, ...]
     seconds: float
     home: Path
     config: Path
@@ -51,27 +51,27 @@ def banner(ready: Ready) -> str:
     if ready.nats_embedded:
         path = shlex.quote(shown_path(signals_path(ready.home)))
         facts.insert(-1, ("signals", f'.venv/bin/python examples/budget_signals.py "$(cat {path})"'))
-    lines = [f"Tundish is ready: {ready.url} ({ready.seconds:.1f} s)", ""]
+    lines = [f"Tundish is ready: {' '.join(ready.urls)} ({ready.seconds:.1f} s)", ""]
     lines += [f"  {name:<11} {text}" for name, text in facts]
     return "\n" + "\n".join(lines) + "\n\n" + calls(ready) + "\n"
 
 
 def calls(ready: Ready) -> str:
     """Two commands: the first makes a key and keeps it in KEY, the second uses it."""
-    model = ready.models.chat
+    model, url = ready.models.chat, ready.urls[0]
     if model is None:
         scope = f'{{"max_budget": {FIRST_BUDGET}}}'
-        use = f'curl -sS {ready.url}/v1/models -H "Authorization: Bearer $KEY"; echo'
+        use = f'curl -sS {url}/v1/models -H "Authorization: Bearer $KEY"; echo'
     else:
         name = msgspec.json.encode(model).decode()
         scope = f'{{"models": [{name}], "max_budget": {FIRST_BUDGET}}}'
         body = f'{{"model": {name}, "messages": [{{"role": "user", "content": "Hello"}}]}}'
-        use = _curl(f"{ready.url}/v1/chat/completions", "$KEY", body) + "; echo"
+        use = _curl(f"{url}/v1/chat/completions", "$KEY", body) + "; echo"
     if ready.own_master_key:
         master = "$TUNDISH_MASTER_KEY"
     else:
         master = f"$(cat {shlex.quote(str(master_key_path(ready.home)))})"
-    mint = _curl(f"{ready.url}/key/generate", master, scope)
+    mint = _curl(f"{url}/key/generate", master, scope)
     extract = r"""sed -n 's/.*"key": *"\(sk-[^"]*\)".*/\1/p'"""
     return f'Mint a key:\n\n  KEY=$({mint} | {extract}); echo "$KEY"\n\nUse it:\n\n  {use}\n'
 

@@ -107,7 +107,7 @@ async def _run(plan: Plan, printer: Printer, run_file: RunFile, began: float) ->
 
 def _facts(plan: Plan, place: Place | None, seconds: float) -> Ready:
     return Ready(
-        url=plan.urls[0],
+        urls=plan.urls,
         seconds=seconds,
         home=plan.settings.home,
         config=plan.settings.config,

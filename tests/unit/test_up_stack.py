@@ -148,7 +148,7 @@ def test_ones_own_master_key_and_peppers_go_first(settings: LocalSettings) -> No
 
 def ready(home: Path, **changes: object) -> Ready:
     facts = Ready(
-        url="http://127.0.0.1:4000",
+        urls=("http://127.0.0.1:4000",),
         seconds=1.25,
         home=home,
         config=DEFAULT_CONFIG,
