@@ -328,7 +328,8 @@ class ThresholdCrossed(GrantRecord, frozen=True, kw_only=True, tag="threshold.cr
     """A limit was passed, a first call refused, or an exhausted budget has room again.
 
     Written once, so that fail-over doubles no signal. `threshold` is `soft`, a percent such as `80%`, `exceeded` or
-    `restored`; `round` counts how often the account-window was restored before.
+    `restored`; `round` counts how often the account-window was restored before, or called exceeded early. Of the spend,
+    `unfolded_nusd` was reported by proxies and its events had not come yet.
     """
 
     window: AccountWindow
@@ -336,6 +337,7 @@ class ThresholdCrossed(GrantRecord, frozen=True, kw_only=True, tag="threshold.cr
     spent_nusd: int
     limit_nusd: int | None = None
     round: int = 0
+    unfolded_nusd: int = 0
 
 
 class SignalPublished(GrantRecord, frozen=True, kw_only=True, tag="signal.published.v1"):

@@ -20,7 +20,13 @@ _GRAMMAR = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d|w|mo|y)")
 _EXACT_S = {"s": 1, "m": 60, "h": 3_600}
 _DAYS = {"d": 1, "w": 7}
 _MONTHS = {"mo": 1, "y": 12}
+_MEANT = re.compile(r"\s*([1-9][0-9]{0,5})?\s*([A-Za-z]{1,10})\s*")
 _WORDS = {"hourly": "1h", "daily": "1d", "weekly": "7d", "monthly": "1mo", "yearly": "1y"}
+_SPELLINGS = {
+    "s": ("sec", "second"), "m": ("min", "minute"), "h": ("hr", "hour"), "d": ("day",), "w": ("wk", "week"),
+    "mo": ("mon", "mth", "month"), "y": ("yr", "year"),
+}  # fmt: skip
+"""How people write the units, each also with an s behind it."""
 DAY_S = 86_400
 SPAN_S_MAX = 100 * 366 * DAY_S
 ZONE_UTC = "UTC"
@@ -53,13 +59,34 @@ def parse_duration(text: str) -> tuple[int, str]:
     """(count, unit) of a duration such as `30d` or `1mo`; raises WindowError with what is accepted."""
     match = _GRAMMAR.fullmatch(_WORDS.get(text, text))
     if match is None:
+        near = _nearest(text)
+        meant = "" if near is None else f"did you mean {near!r}? Else "
         raise WindowError(
-            f"{text!r} is not a duration: use a number and s, m, h, d, w, mo or y, such as '30d' or '1mo'"
+            f"{text[:50]!r} is not a duration: {meant}use a number and s, m, h, d, w, mo or y, such as '30d' or '1mo',"
+            " or hourly, daily, weekly, monthly or yearly"
         )
     count, unit = int(match[1]), match[2]
     if count * _longest_s(unit) > SPAN_S_MAX:
         raise WindowError(f"{text!r} is longer than a hundred years")
     return count, unit
+
+
+def _nearest(text: str) -> str | None:
+    """The duration that a text like `30D`, `1M`, `1min` or `month` most likely means."""
+    found = _MEANT.fullmatch(text)
+    if found is None:
+        return None
+    count, written = found[1], found[2].lower()
+    if written in _WORDS:
+        return None if count else written
+    unit = next((unit for unit, names in _SPELLINGS.items() if written.removesuffix("s") in names), written)
+    if unit == "m" and found[2] == "M":
+        unit = "mo"
+    if unit not in _SPELLINGS:
+        return None
+    if count:
+        return f"{count}{unit}"
+    return {"h": "hourly", "d": "daily", "w": "weekly", "mo": "monthly", "y": "yearly"}.get(unit)
 
 
 def duration_seconds(text: str) -> int:

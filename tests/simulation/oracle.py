@@ -100,6 +100,8 @@ class Oracle:
         """The limit in force at the last grant through a window."""
         self.released: defaultdict[AccountWindow, int] = defaultdict(int)
         self.crossed: dict[tuple[AccountWindow, str, int], int] = {}
+        self.early: set[tuple[AccountWindow, int]] = set()
+        """Windows and rounds of refusals while a good part of the limit was not spent."""
         self.told: set[tuple[AccountWindow, str, int]] = set()
         self.granted_now: list[AccountWindow] = []
 
@@ -274,8 +276,13 @@ class Oracle:
         name = (record.window, record.threshold, record.round)
         claim(name not in self.crossed, "a crossing was recorded twice", name)
         self.crossed[name] = record.spent_nusd
+        if record.threshold == "exceeded" and record.spent_nusd * 10 < (record.limit_nusd or 0) * 9:
+            self.early.add((record.window, record.round))
         if record.threshold == "exceeded" and record.round:
-            claim((record.window, "restored", record.round - 1) in self.crossed, "exceeded again, never restored", name)
+            restored = (record.window, "restored", record.round - 1) in self.crossed
+            early = (record.window, record.round - 1) in self.early
+            full = early and record.limit_nusd is not None and record.spent_nusd >= record.limit_nusd
+            claim(restored or full, "exceeded again, neither restored nor spent up since", name, record)
         if record.threshold == "restored":
             claim((record.window, "exceeded", record.round) in self.crossed, "restored, never exceeded", name)
 

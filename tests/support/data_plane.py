@@ -41,7 +41,7 @@ from tests.support.clock import FakeClock
 ME = InstanceId("00000000-instance-me")
 MASTER = "sk-the-master-key-of-this-test-1234"
 SECRET, FREE_SECRET = "sk-limited", "sk-unlimited"
-STRICT_SECRET, MODEL_SECRET, RATED_SECRET = "sk-strict", "sk-model", "sk-rated"
+STRICT_SECRET, MODEL_SECRET, RATED_SECRET, BOTH_SECRET = "sk-strict", "sk-model", "sk-rated", "sk-both"
 SOFT = AccountId("acc-soft")
 ROW = PriceRow(model="gpt-4o", rates=Rates(input=2_500_000_000, output=10_000_000_000))
 NANO_PER_INPUT, NANO_PER_OUTPUT = 2_500, 10_000
@@ -128,7 +128,7 @@ class DataPlane:
     """A front door whose every part can be looked at.
 
     `sk-limited` has a budget, `sk-unlimited` has none, `sk-strict` a strict one; `sk-model` one for `gpt-4o` alone and
-    a soft limit, `sk-rated` rate limits and nothing else.
+    a soft limit, `sk-rated` rate limits and nothing else, `sk-both` the same rate limits and a budget.
     """
 
     def __init__(self, root: Path, limit_nusd: int = 10**9) -> None:
@@ -195,6 +195,7 @@ class DataPlane:
             ("k3", STRICT_SECRET, (budget("k3", strict=True),), Limits()),
             ("k4", MODEL_SECRET, (budget("k4", model="gpt-4o"), budget("k4", soft=True)), Limits()),
             ("k5", RATED_SECRET, (), Limits(rpm=2, tpm=10_000, parallel=1)),
+            ("k6", BOTH_SECRET, (budget("k6"),), Limits(rpm=2, tpm=10_000, parallel=1)),
         )
         for key, secret, budgets, limits in keys:
             records[key_kv(key)] = KeyRecord(

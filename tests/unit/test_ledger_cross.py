@@ -7,6 +7,7 @@ import pytest
 from services.ledger.domain.cross import crossings, signal_of, threshold_of, told
 from services.ledger.domain.state import Crossing
 from services.ledger.domain.tuning import Tuning
+from shared.allotment import Row
 from shared.events import (
     BudgetExceeded,
     BudgetRestored,
@@ -22,6 +23,7 @@ from tests.support.ledger import (
     P2,
     Desk,
     ask,
+    beat,
     budget,
     budget_set,
     close,
@@ -150,10 +152,53 @@ def test_a_budget_spent_to_the_last_is_exceeded_without_a_refusal() -> None:
 
 
 def test_an_exceeded_ask_and_an_exceeded_spend_are_one_crossing() -> None:
-    enforcer = Desk(key_issued(), budget_set(budget(KEY, 100)))
-    enforcer.ask(ask(101))
-    enforcer.fold(used(1, 100, A))
-    assert crossings(enforcer.state, enforcer.now, 100) == []
+    at = bureau()
+    at.fold(used(1, 90, A, serial=None))
+    at.post(ask(11))
+    assert told_of(at.settle()) == [("exceeded", 0)]
+    at.fold(used(2, 10, A, serial=None))
+    assert told_of(at.settle()) == []
+
+
+def test_a_refusal_long_before_the_end_and_the_end_itself_are_both_told() -> None:
+    at = bureau()
+    at.fold(used(1, 89, A, serial=None))
+    at.post(ask(50))
+    assert told_of(at.settle()) == [("exceeded", 0)]
+    at.post(ask(50, serial=2))
+    assert told_of(at.settle()) == []
+    at.fold(used(2, 11, A, serial=None))
+    assert told_of(at.settle()) == [("exceeded", 1)]
+    at.fold(used(3, 50, A, serial=None))
+    at.post(ask(1, serial=3))
+    assert told_of(at.settle()) == []
+    assert {name for _, _, name in at.state.untold} == {"exceeded", "exceeded~1"}
+    assert Bureau(logs=at.logs).state.balance(A).round == 1
+    at.learn(budget_set(budget(KEY, 200)))
+    assert told_of(at.settle()) == [("restored", 1)]
+    at.fold(used(4, 50, A, serial=None))
+    assert told_of(at.settle()) == [("exceeded", 2)]
+
+
+def test_a_call_that_is_larger_than_the_limit_pages_nobody() -> None:
+    at = bureau()
+    assert at.ask(ask(101)).verdict == "exceeded"
+    assert at.state.balance(A).crossed == {}
+    at.fold(used(1, 100, A, serial=None))
+    assert told_of(at.settle()) == [("exceeded", 0)]
+
+
+def test_spend_that_was_told_before_its_events_came_restores_nothing() -> None:
+    at = bureau()
+    at.ask(ask(90, instance=P2))
+    at.serve(beat(Row(1, 0, 90, 90, 0), instance=P2))
+    at.post(ask(20))
+    (record,) = (record for record in at.settle() if isinstance(record, ThresholdCrossed))
+    assert (record.spent_nusd, record.unfolded_nusd) == (90, 90)
+    successor = Bureau(logs=at.logs)  # nobody has told it what is on its way
+    assert told_of(successor.settle()) == []
+    successor.fold(used(1, 30, A, instance=P2))
+    assert told_of(successor.settle()) == []
 
 
 def test_an_exceeded_ask_and_an_exceeded_spend_in_one_batch_are_one_crossing() -> None:
@@ -251,11 +296,44 @@ def test_a_successor_notices_an_increase_that_ended_between() -> None:
     assert told_of(at.settle()) == [("exceeded", 0)]
 
 
+@pytest.mark.parametrize("unlimited", [True, False])
+def test_a_limit_that_is_taken_away_restores(*, unlimited: bool) -> None:
+    at = bureau(duration="1h")
+    at.fold(used(1, 100, A, serial=None))
+    at.settle()
+    gone = budget_set(budget(KEY, None, duration="1h")) if unlimited else budget_set(kind="key", scope_id=KEY)
+    at.learn(gone)
+    (record,) = at.settle()
+    assert record == ThresholdCrossed(window=A, threshold="restored", spent_nusd=100)
+    signal = signal_of(at.state.directory, A, "restored", at.state.balance(A).crossed["restored"], "enforcer/1")
+    assert isinstance(signal, BudgetRestored)
+    assert (signal.cause, signal.limit_nusd) == ("more_room", None)
+    assert at.settle() == ()
+    at.learn(budget_set(budget(KEY, 100, duration="1h")))
+    assert told_of(at.settle()) == [("exceeded", 1)]
+
+
+def test_an_account_that_goes_after_its_window_or_with_its_key_restores_nothing() -> None:
+    at = bureau(duration="1h")
+    at.fold(used(1, 100, A, serial=None))
+    at.settle()
+    at.now = EPOCH + timedelta(hours=1)
+    at.learn(budget_set(kind="key", scope_id=KEY))
+    assert told_of(at.settle()) == []
+    at = bureau()
+    at.fold(used(1, 100, A, serial=None))
+    at.settle()
+    at.learn(KeyDeleted(id=event_id(), at=EPOCH, source="auth", actor="test", key_id=KEY))
+    at.learn(budget_set(kind="key", scope_id=KEY))
+    assert told_of(at.settle()) == []
+
+
 def test_a_call_as_large_as_those_refused_that_is_served_again_restores() -> None:
     at = bureau()
-    at.ask(ask(50, instance=P2))
-    at.serve(ask(101))
-    assert at.state.balance(A).least == 101
+    at.ask(ask(40, instance=P2))
+    at.fold(used(1, 10, A, serial=None))
+    at.serve(ask(95))
+    assert at.state.balance(A).least == 95
     at.learn(budget_set(budget(KEY, 100)))
     at.state.balance(A).least = 40  # as if a call of 40 had been refused on the word of proxies that were wrong
     assert at.ask(ask(39, serial=2)).verdict == "ok"
@@ -308,9 +386,10 @@ def test_a_window_that_is_over_is_not_exceeded_any_more() -> None:
 
 def test_the_first_refusal_names_the_limit_it_went_by() -> None:
     at = bureau()
-    at.post(ask(101))
+    at.fold(used(1, 10, A, serial=None))
+    at.post(ask(91))
     assert [record for record in at.settle() if isinstance(record, ThresholdCrossed)] == [
-        ThresholdCrossed(window=A, threshold="exceeded", spent_nusd=0, limit_nusd=100)
+        ThresholdCrossed(window=A, threshold="exceeded", spent_nusd=10, limit_nusd=100)
     ]
 
 
@@ -360,6 +439,7 @@ def test_the_signal_has_one_id_whoever_makes_it() -> None:
     assert another is not None
     assert one.id == two.id
     assert len({one.id, later.id, exceeded.id, another.id, restored.id}) == 5
+    assert (one.duration, exceeded.duration, restored.duration) == ("1h", "1h", "1h")
     assert (one.threshold_nusd, one.limit_nusd, one.spent_nusd, one.alias) == (80, 100, 90, "a key")
     assert (one.window_start, one.window_end) == (EPOCH, EPOCH + timedelta(hours=1))
     assert signal_of(directory, window("a:unknown"), "soft", crossing, "x") is None

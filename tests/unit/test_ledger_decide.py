@@ -77,6 +77,29 @@ def test_need_beats_the_share_but_never_the_limit() -> None:
     assert (answer.verdict, answer.granted) == ("exceeded", 90)
 
 
+def test_a_call_that_waits_fills_up_beyond_the_share() -> None:
+    enforcer = desk()
+    answer = enforcer.ask(ask(10, want=90, fill=80))
+    assert (answer.verdict, answer.granted, answer.tight) == ("ok", 80, True)
+    assert enforcer.ask(ask(10, serial=2, want=200, fill=150)).granted == 20  # with what is there
+    refused = enforcer.ask(ask(1, serial=3, want=200, fill=150))
+    assert (refused.verdict, refused.granted) == ("reserved", 0)
+
+
+def test_a_share_may_be_more_than_the_fill_and_a_copy_adds_nothing() -> None:
+    enforcer = desk()
+    assert enforcer.ask(ask(10, want=90, fill=20)).granted == 50
+    again = enforcer.serve(ask(10, want=90, fill=90))
+    assert kinds(again.records) == []
+    assert enforcer.ask(ask(10, want=90, fill=90, rseq=2)).granted == 90  # its need was met before
+
+
+def test_a_fill_needs_no_want() -> None:
+    enforcer = desk()
+    assert enforcer.ask(ask(10, fill=30)).granted == 30
+    assert enforcer.ask(ask(10, serial=2, fill=5)).granted == 10
+
+
 def test_the_more_instances_live_the_smaller_is_a_share() -> None:
     enforcer = desk()
     enforcer.ask(ask(1, instance=P2))
@@ -223,12 +246,13 @@ def test_a_beat_lists_what_the_proxy_does_not_know_of() -> None:
 
 def test_every_beat_is_in_the_log_and_other_requests_when_the_last_word_is_old() -> None:
     enforcer = desk(10)
+    enforcer.fold(used(1, 1, A, serial=None))
     assert kinds(enforcer.serve(beat(), beat()).records) == [AllotmentRenewed]
     assert kinds(enforcer.serve(beat()).records) == [AllotmentRenewed]
-    assert kinds(enforcer.serve(ask(11)).records) == [ThresholdCrossed]
+    assert kinds(enforcer.serve(ask(10)).records) == [ThresholdCrossed]
     enforcer.now_ms += 2_000
-    assert kinds(enforcer.serve(ask(11)).records) == [AllotmentRenewed]
-    assert kinds(enforcer.serve(ask(11, instance=P2)).records) == [AllotmentRenewed]
+    assert kinds(enforcer.serve(ask(10)).records) == [AllotmentRenewed]
+    assert kinds(enforcer.serve(ask(10, instance=P2)).records) == [AllotmentRenewed]
 
 
 # ---- windows: scenarios 17 and 18 -----------------------------------------------------------------------
@@ -420,6 +444,11 @@ def test_reported_spend_counts_before_its_events_arrive() -> None:
     assert in_flight.verdict == "reserved"
     spent = enforcer.ask(ask(110, rseq=3, least=20, rows=(Row(1, 0, 90, 90, 0),)))
     assert spent.verdict == "exceeded"
+    assert spent.refusal is not None
+    assert (spent.refusal.spent, spent.refusal.reserved, spent.refusal.room) == (90, 0, 10)
+    crossing = enforcer.state.balance(A).exceeded
+    assert crossing is not None
+    assert (crossing.spent_nusd, crossing.unfolded_nusd) == (90, 90)
     enforcer.fold(used(1, 90, A))
     assert enforcer.state.balance(A).unfolded == 0
     assert enforcer.ask(ask(110, rseq=4, least=20, rows=(Row(1, 0, 90, 90, 0),))).verdict == "exceeded"
@@ -435,12 +464,40 @@ def test_a_refusal_shows_its_window() -> None:
     assert refusal.duration == "30d"
 
 
+def test_a_printed_reset_time_lies_in_the_next_window() -> None:
+    enforcer = desk(duration="1h", anchor=EPOCH + timedelta(microseconds=1))
+    enforcer.ask(ask(100))
+    refusal = enforcer.ask(ask(1, serial=2)).refusal
+    assert refusal is not None
+    assert refusal.window_end_s == int(EPOCH.timestamp()) + 3_601
+
+
 def test_the_first_refusal_for_lack_of_money_is_recorded_once() -> None:
     enforcer = desk()
     enforcer.append(AllotmentRenewed(instance=P1))
-    first = enforcer.serve(ask(101), ask(102, serial=2))
-    assert first.records == (ThresholdCrossed(window=A, threshold="exceeded", spent_nusd=0, limit_nusd=100),)
-    assert enforcer.serve(ask(101)).records == ()
+    enforcer.fold(used(1, 10, A, serial=None))
+    first = enforcer.serve(ask(91), ask(92, serial=2))
+    assert first.records == (ThresholdCrossed(window=A, threshold="exceeded", spent_nusd=10, limit_nusd=100),)
+    assert enforcer.serve(ask(91)).records == ()
+
+
+def test_a_call_that_no_budget_of_this_size_covers_is_refused_and_not_recorded() -> None:
+    enforcer = desk()
+    enforcer.append(AllotmentRenewed(instance=P1))
+    refused = enforcer.serve(ask(101))
+    assert refused.records == ()
+    answer = refused.replies[0]
+    assert isinstance(answer, Answer)
+    assert answer.refusal is not None
+    assert (answer.verdict, answer.refusal.room) == ("exceeded", 100)
+    enforcer.fold(used(1, 100, A, serial=None))
+    assert kinds(enforcer.serve(ask(101)).records) == [ThresholdCrossed]  # nothing is left for anybody
+
+
+def test_a_budget_of_nothing_is_exceeded_by_the_first_call() -> None:
+    enforcer = desk(0)
+    enforcer.append(AllotmentRenewed(instance=P1))
+    assert kinds(enforcer.serve(ask(1)).records) == [ThresholdCrossed]
 
 
 # ---- closing: scenarios 8, 10, 11, 12, 23 ---------------------------------------------------------------

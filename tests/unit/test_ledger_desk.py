@@ -48,7 +48,8 @@ def holding(amount: int = 90) -> Bureau:
 
 def test_nothing_leaves_before_the_append() -> None:
     at = bureau()
-    at.post(ask(30), ask(30), ask(101, serial=2))
+    at.fold(used(1, 10, A, serial=None))
+    at.post(ask(30), ask(30), ask(95, serial=2))
     before = balances(at.state)
     batch = at.next()
     assert batch is not None

@@ -72,11 +72,12 @@ def test_the_first_refusal_writes_what_is_refused_from_now_on() -> None:
 def test_a_smaller_refusal_lowers_the_level_and_a_larger_one_does_not() -> None:
     at = bureau()
     at.ask(ask(90, instance=P2))
-    assert at.ask(ask(150)).verdict == "exceeded"
-    assert states(post(at)) == [("exhausted", 101)]
-    assert at.ask(ask(120, serial=2)).verdict == "exceeded"
+    at.fold(used(1, 5, A, instance=P2))
+    assert at.ask(ask(100)).verdict == "exceeded"
+    assert states(post(at)) == [("exhausted", 96)]
+    assert at.ask(ask(98, serial=2)).verdict == "exceeded"
     assert post(at) == []
-    at.fold(used(1, 90, A, instance=P2))
+    at.fold(used(2, 85, A, instance=P2))
     assert at.ask(ask(11, serial=3)).verdict == "exceeded"
     assert states(post(at)) == [("exhausted", 11)]
 
@@ -86,7 +87,30 @@ def test_what_proxies_report_counts_before_it_is_folded() -> None:
     at.ask(ask(90, instance=P2))
     at.serve(beat(Row(1, 0, 90, 90, 0), instance=P2))
     assert at.ask(ask(20)).verdict == "exceeded"
-    assert states(post(at)) == [("exhausted", 20)]
+    (level,) = post(at)
+    assert (level.state, level.least) == ("exhausted", 20)
+    assert level.refusal is not None
+    assert (level.refusal.spent, level.refusal.reserved, level.refusal.room) == (90, 0, 10)
+
+
+def test_a_call_larger_than_the_whole_limit_changes_no_level() -> None:
+    at = bureau()
+    assert at.ask(ask(101)).verdict == "exceeded"
+    assert post(at) == []
+    at.fold(used(1, 10, A, serial=None))
+    assert at.ask(ask(95)).verdict == "exceeded"
+    assert states(post(at)) == [("exhausted", 91)]
+    assert at.ask(ask(101, serial=2)).verdict == "exceeded"
+    assert post(at) == []
+    assert at.state.balance(A).least == 95
+
+
+def test_a_full_budget_with_spend_on_its_way_refuses_from_one_up() -> None:
+    at = bureau()
+    at.ask(ask(50, instance=P2))
+    at.fold(used(1, 100, A, serial=None))
+    at.serve(beat(Row(1, 0, 50, 50, 0), instance=P2))
+    assert states(post(at)) == [("exhausted", 1)]
 
 
 def test_all_spent_refuses_everything() -> None:

@@ -178,6 +178,21 @@ def test_returned_money_serves_first_come_first_served_before_new_asks() -> None
     assert at.answer(late).granted == 3
 
 
+def test_what_is_there_is_granted_at_once_though_more_would_be_used() -> None:
+    at = holding()
+    answer = at.ask(ask(5, want=80, fill=60))
+    assert (answer.verdict, answer.granted, at.recalls) == ("ok", 10, [])
+
+
+def test_returned_money_fills_those_who_waited() -> None:
+    at = holding()
+    (token,) = at.post(ask(20, want=80, fill=60))
+    at.settle()
+    assert token not in at.replies
+    at.serve(gives_back(Row(1, 90, 0, 90, 0), instance=P2))
+    assert at.answer(token).granted == 60
+
+
 def test_those_behind_one_who_is_refused_have_their_turn() -> None:
     at = holding()
     (first,) = at.post(ask(50))

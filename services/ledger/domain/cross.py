@@ -37,6 +37,7 @@ class _Fields(TypedDict):
     spent_nusd: int
     alias: str | None
     model: str | None
+    duration: str
 
 
 def crossings(state: LedgerState, now: datetime, most: int) -> list[ThresholdCrossed]:
@@ -103,6 +104,7 @@ def _fields(directory: Directory, budget: Budget, span: Window, crossing: Crossi
         "spent_nusd": crossing.spent_nusd,
         "alias": directory.alias(budget.scope_kind, budget.scope_id),
         "model": budget.model,
+        "duration": budget.window.duration,
     }
 
 
@@ -113,15 +115,18 @@ def has_room_again(balance: Balance, limit: int | None) -> bool:
         return False
     if limit is None:
         return True
-    more = limit > (crossing.limit_nusd or 0) or balance.used < crossing.spent_nusd
+    counted = crossing.spent_nusd - crossing.unfolded_nusd
+    more = limit > (crossing.limit_nusd or 0) or balance.used < counted
     return more and limit > balance.used
 
 
 def _passed(state: LedgerState, window: AccountWindow, now: datetime) -> list[ThresholdCrossed]:
     budget = state.directory.budgets.get(window.account)
     balance = state.seen(window)
-    if budget is None or balance is None or not state.directory.in_force(budget):
+    if budget is None or balance is None:
         return []
+    if not state.directory.in_force(budget):
+        return _taken_off(state, budget, window, balance, now)
     limit = budget.limit_at(now)
     current = current_window(state, budget, now)
     over = window.index < current.index
@@ -138,9 +143,24 @@ def _passed(state: LedgerState, window: AccountWindow, now: datetime) -> list[Th
         if threshold not in balance.crossed
     ]
     full = limit is not None and balance.used >= limit and balance.used > 0
-    if full and not over and balance.exceeded is None:
-        found.append(_crossed(window, EXCEEDED, balance.used, limit, balance.round))
+    if full and not over:
+        earlier = balance.exceeded
+        if earlier is None:
+            found.append(_crossed(window, EXCEEDED, balance.used, limit, balance.round))
+        elif earlier.early:  # a large call was refused; that small ones are refused now is news
+            found.append(_crossed(window, EXCEEDED, balance.used, limit, balance.round + 1))
     return found
+
+
+def _taken_off(
+    state: LedgerState, budget: Budget, window: AccountWindow, balance: Balance, now: datetime
+) -> list[ThresholdCrossed]:
+    """An exceeded budget that its scope has no more stops nobody; unless it is the key itself that is gone."""
+    end = window_of_index(budget.window, window.index).end
+    ended = end is not None and end <= now
+    if balance.exceeded is None or ended or state.directory.deleted(budget):
+        return []
+    return [_crossed(window, RESTORED, balance.used, None, balance.round)]
 
 
 def _rolled_over(

@@ -228,13 +228,17 @@ def _want(draft: Draft, ask: Ask, allotment: Allotment, budget: Budget, window: 
 
 
 def _target(draft: Draft, ask: Ask, allotment: Allotment, tightest: Want, top: int) -> int:
-    """What waits comes first; beyond it nobody takes more than a share, so that the rest stays for others."""
-    if ask.want <= ask.need:
-        return min(ask.need, top)
+    """What waits comes first; beyond it nobody takes more than a share, so that the rest stays for others.
+
+    What waits is at least `need`, and up to `fill` if so much is there.
+    """
+    waits = max(ask.need, min(ask.fill, top))
+    if ask.want <= waits:
+        return min(waits, top)
     living = draft.live_instances(tightest.window, ask.instance)
     share = max(0, tightest.left) // (draft.tuning.shares * living)
     filled = max(allotment.granted, allotment.settled + allotment.returned)
-    return min(max(ask.need, min(ask.want, filled + share)), top)
+    return min(max(waits, min(ask.want, filled + share)), top)
 
 
 def _adds(allotment: Allotment, target: int) -> bool:

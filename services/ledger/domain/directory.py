@@ -82,9 +82,14 @@ class Directory(msgspec.Struct, kw_only=True):
 
     def in_force(self, budget: Budget) -> bool:
         """Whether an account is one of its scope's accounts today."""
-        if budget.scope_kind == "key" and (place := self.keys.get(budget.scope_id)) is not None and place.deleted:
+        if self.deleted(budget):
             return False
         return budget.account in self.scopes.get(scope_name(budget.scope_kind, budget.scope_id), ())
+
+    def deleted(self, budget: Budget) -> bool:
+        """Whether an account is one of a deleted key."""
+        place = self.keys.get(budget.scope_id) if budget.scope_kind == "key" else None
+        return place is not None and place.deleted
 
     def accounts_of(self, kind: ScopeKind, scope_id: str) -> tuple[AccountId, ...]:
         """The accounts of a scope today."""

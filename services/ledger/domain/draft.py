@@ -167,15 +167,25 @@ class Draft:
         """Record a first refusal (`exceeded`), or that a call like those refused is served again (`restored`)."""
         balance = self.state.seen(window) or Balance()
         if (balance.exceeded is None) == (threshold == EXCEEDED):
+            unfolded = balance.unfolded if threshold == EXCEEDED else 0
             record = ThresholdCrossed(
-                window=window, threshold=threshold, spent_nusd=balance.used, limit_nusd=limit, round=balance.round
+                window=window,
+                threshold=threshold,
+                spent_nusd=balance.used + unfolded,
+                limit_nusd=limit,
+                round=balance.round,
+                unfolded_nusd=unfolded,
             )
             self.crossings.setdefault((window, threshold), record)
 
     def refuse(self, window: AccountWindow, waits: int, limit: int) -> None:
-        """A call that waits for this much is refused because the money is spent."""
-        self.refused.append((window, waits))
-        self.cross(window, EXCEEDED, limit)
+        """A call that waits for this much is refused because the money is spent.
+
+        One that not even an untouched budget would cover says nothing about the budget: only its caller hears of it.
+        """
+        if waits <= limit or self.spent(window) >= limit:
+            self.refused.append((window, waits))
+            self.cross(window, EXCEEDED, limit)
 
     def serve(self, window: AccountWindow, waits: int, limit: int) -> None:
         """A call that waits for this much is served: if such a call was refused before, there is room again."""

@@ -18,6 +18,7 @@ from services.ledger.domain.stakes import (
     stakes,
 )
 from services.ledger.domain.state import (
+    EXCEEDED,
     RESTORED,
     Allotment,
     Crossing,
@@ -313,8 +314,14 @@ def _crossed(state: LedgerState, record: ThresholdCrossed, at_ms: int) -> None:
     if name in balance.crossed:
         return
     balance.crossed[name] = Crossing(
-        spent_nusd=record.spent_nusd, at_ms=at_ms, limit_nusd=record.limit_nusd, round=record.round
+        spent_nusd=record.spent_nusd,
+        at_ms=at_ms,
+        limit_nusd=record.limit_nusd,
+        round=record.round,
+        unfolded_nusd=record.unfolded_nusd,
     )
+    if record.threshold == EXCEEDED:
+        balance.round = max(balance.round, record.round)
     if record.threshold == RESTORED:
         balance.round = max(balance.round, record.round + 1)
         balance.least = 0

@@ -97,9 +97,10 @@ def _exhausted(
     """No call that needs more than what is left fits, and none as large as one that was refused, unless money that
     was presumed spent has come back since."""
     left = max(0, (level.limit or 0) - balance.used)
-    refused = balance.least > left - balance.unfolded
+    sure = max(0, left - balance.unfolded)
+    refused = balance.least > sure
     least = min(balance.least, left + 1) if refused else left + 1
-    refusal = explain(state, budget, window, now, reserved=balance.escrow, room=max(0, least - 1))
+    refusal = explain(state, budget, window, now, escrow=balance.escrow, room=min(least - 1, sure))
     return msgspec.structs.replace(level, state="exhausted", least=least, refusal=refusal)
 
 

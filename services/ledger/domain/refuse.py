@@ -1,5 +1,6 @@
 """Why an ask is not met: the money is spent (`exceeded`), or calls in flight hold it (`reserved`)."""
 
+import math
 from datetime import datetime
 
 import msgspec
@@ -54,7 +55,7 @@ def refusal(draft: Draft, want: Want, *, retry: bool) -> Refusal:
         want.budget,
         want.window,
         draft.now,
-        reserved=draft.escrow(want.window),
+        escrow=draft.escrow(want.window),
         room=max(0, want.ceiling - want.bound),
         retry_after_s=_retry_after_s(draft, want) if retry else None,
     )
@@ -66,11 +67,15 @@ def explain(
     window: AccountWindow,
     now: datetime,
     *,
-    reserved: int,
+    escrow: int,
     room: int,
     retry_after_s: int | None = None,
 ) -> Refusal:
-    """How an account-window stands, in the words of a refusal."""
+    """How an account-window stands, in the words of a refusal.
+
+    What proxies report as spent is told as spent, as it is counted, although it is escrow until its events come. The
+    end is rounded up to whole seconds: who comes back then is in the next window.
+    """
     span = window_of_index(budget.window, window.index)
     balance = state.seen(window) or Balance()
     return Refusal(
@@ -78,11 +83,11 @@ def explain(
         scope_kind=budget.scope_kind,
         scope_id=budget.scope_id,
         limit=budget.limit_at(now) or 0,
-        spent=balance.used,
-        reserved=reserved,
+        spent=balance.used + balance.unfolded,
+        reserved=max(0, escrow - balance.unfolded),
         room=room,
         window_start_s=int(span.start.timestamp()),
-        window_end_s=None if span.end is None else int(span.end.timestamp()),
+        window_end_s=None if span.end is None else math.ceil(span.end.timestamp()),
         duration=budget.window.duration,
         alias=state.directory.alias(budget.scope_kind, budget.scope_id),
         retry_after_s=retry_after_s,

@@ -25,12 +25,21 @@ def crossing_name(threshold: str, round_: int) -> str:
 
 
 class Crossing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A limit that was passed: how much was spent then, of which limit, and at which Unix millisecond."""
+    """A limit that was passed: how much was spent then, of which limit, and at which Unix millisecond.
+
+    `unfolded_nusd` is the part of the spend whose events had not arrived.
+    """
 
     spent_nusd: int
     at_ms: int
     limit_nusd: int | None = None
     round: int = 0
+    unfolded_nusd: int = 0
+
+    @property
+    def early(self) -> bool:
+        """Whether a refusal was the reason and less than nine tenths were spent: being spent up is still news."""
+        return self.spent_nusd * 10 < (self.limit_nusd or 0) * 9
 
 
 class Meter(msgspec.Struct):
@@ -60,7 +69,8 @@ class Balance(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     `spent` is folded cost (and corrections), `escrow` the sum of what allotments over this window still hold,
     `presumed` what instances that fell silent held and is taken as spent, `overdraft` cost beyond what was held.
-    `crossed` names each limit passed (see `crossing_name`); `round` counts how often it was restored.
+    `crossed` names each limit passed (see `crossing_name`); `round` counts how often it was restored, or spent up after
+    it had been called exceeded early.
     `holders` are the allotments of living instances with money out, by instance; it follows from the rest.
     Passing: `unfolded`, cost that proxies report and whose events have not arrived; `freed`; and `least`, the
     smallest call refused since it was exceeded (0: none).
