@@ -92,18 +92,17 @@ def _windows(entries: list[WindowRequest] | UnsetType | None) -> tuple[WindowTer
     field = "budget_limits"
     if len(entries) > values.BUDGET_LIMITS_MAX:
         raise values.problem(field, f"at most {values.BUDGET_LIMITS_MAX} windows")
-    return tuple(
-        checked(
-            WindowTerms(
-                limit_nusd=values.money(field, entry.max_budget),
-                soft_nusd=values.money(field, entry.soft_budget),
-                duration=values.window_duration(entry.budget_duration, param=field) or "",
-                zone=values.zone(entry.budget_timezone, param=field) or DEFAULT_ZONE,
-            ),
-            field,
-        )
-        for entry in entries
+    return tuple(_window(entry, f"{field}[{index}]") for index, entry in enumerate(entries))
+
+
+def _window(entry: WindowRequest, place: str) -> WindowTerms:
+    window = WindowTerms(
+        limit_nusd=values.money(f"{place}.max_budget", entry.max_budget),
+        soft_nusd=values.money(f"{place}.soft_budget", entry.soft_budget),
+        duration=values.window_duration(entry.budget_duration, param=f"{place}.budget_duration") or "",
+        zone=values.zone(entry.budget_timezone, param=f"{place}.budget_timezone") or DEFAULT_ZONE,
     )
+    return checked(window, place)
 
 
 def _model_budgets(
@@ -117,19 +116,28 @@ def _model_budgets(
     terms: list[WindowTerms] = []
     for model, entry in entries.items():
         values.pattern(field, model)
-        limit = _one_of(entry.budget_limit, entry.max_budget, "budget_limit", "max_budget", model)
-        duration = _one_of(entry.time_period, entry.budget_duration, "time_period", "budget_duration", model)
-        if limit is None:
-            raise values.problem(field, f"{model!r} needs a budget_limit")
-        window = WindowTerms(
-            limit_nusd=values.money(field, limit),
-            soft_nusd=values.money(field, entry.soft_budget),
-            duration=values.window_duration(duration, param=field) or "",
-            zone=values.zone(entry.budget_timezone, param=field) or DEFAULT_ZONE,
-            model=model,
-        )
-        terms.append(checked(window, field))
+        terms.append(_model_budget(model, entry, f"{field}[{model!r}]"))
     return tuple(terms)
+
+
+def _model_budget(model: str, entry: ModelBudgetRequest, place: str) -> WindowTerms:
+    limit = _one_of(entry.budget_limit, entry.max_budget, "budget_limit", "max_budget", model)
+    duration = _one_of(entry.time_period, entry.budget_duration, "time_period", "budget_duration", model)
+    if limit is None:
+        raise values.problem(place, "needs a budget_limit")
+    money, span = ("max_budget", "budget_duration")
+    if entry.budget_limit is not None:
+        money = "budget_limit"
+    if entry.time_period is not None:
+        span = "time_period"
+    window = WindowTerms(
+        limit_nusd=values.money(f"{place}.{money}", limit),
+        soft_nusd=values.money(f"{place}.soft_budget", entry.soft_budget),
+        duration=values.window_duration(duration, param=f"{place}.{span}") or "",
+        zone=values.zone(entry.budget_timezone, param=f"{place}.budget_timezone") or DEFAULT_ZONE,
+        model=model,
+    )
+    return checked(window, place)
 
 
 def _one_of(first: V | None, second: V | None, name: str, other: str, model: str) -> V | None:

@@ -7,7 +7,9 @@ from services.auth.answers import BudgetObject, RemovedBudget, Setting
 from services.auth.asked import patch_of, rates_of
 from services.auth.domain import budget_object as domain
 from services.auth.domain import values
+from services.auth.domain.budget import named
 from services.auth.domain.budget_object import Attached, BudgetState, DefineBudget
+from services.auth.domain.notices import notices_of_object
 from services.auth.domain.stamp import Stamp
 from services.auth.following import Following
 from services.auth.parts import Parts
@@ -69,7 +71,8 @@ class Budgets:
 
         change = await parts.commits.budget(command.budget_id, decide, actor=caller.actor)
         position = await self._following.catch_up(command.budget_id) or change.position
-        warnings = await parts.in_force(position)
+        warnings = notices_of_object(change.before, change.state, named(command.patch))
+        warnings += await parts.in_force(position)
         attached = await self._attached(command.budget_id)
         if attached.behind:
             warnings.append(f"{attached.behind} scopes still follow an older version; they are brought up to it")
@@ -79,7 +82,8 @@ class Budgets:
         """Some budget objects; unknown ids are left out, as LiteLLM does. Raises ApiError 400."""
         if not 1 <= len(request.budgets) <= INFO_MAX:
             raise values.problem("budgets", f"name 1 to {INFO_MAX} budget ids")
-        return await self._rows(await self._parts.views.budgets(request.budgets, limit=INFO_MAX))
+        names = [values.scope_id("budgets", name) for name in request.budgets]
+        return await self._rows(await self._parts.views.budgets(names, limit=INFO_MAX))
 
     async def all(self) -> list[BudgetObject]:
         """All budget objects, oldest first."""

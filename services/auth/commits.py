@@ -24,9 +24,11 @@ Decide = Callable[[S | None, Stamp], list[AnyAuthEvent]]
 
 
 class Change(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
-    """What came of a decision: the state now, and the position of its last event (None: nothing changed)."""
+    """What came of a decision: the state now and the one before (None: there was none), and the position of the last
+    event (None: nothing changed)."""
 
     state: S
+    before: S | None
     position: int | None
 
 
@@ -74,18 +76,19 @@ class Commits:
             state: S | None = None
             for event in history:
                 state = evolve(state, event)
+            before = state
             events = decide(state, self.stamp(actor, cause))
             for event in events:
                 state = evolve(state, event)
             if state is None:
                 raise ValueError(f"a decision about {stream_id} led to nothing")
             if not events:
-                return Change(state=state, position=None)
+                return Change(state=state, before=before, position=None)
             try:
                 position = await self._store.append(stream_id, len(history), events, state)
             except VersionConflict:
                 if attempt == ATTEMPTS_MAX:
                     raise
                 continue
-            return Change(state=state, position=position)
+            return Change(state=state, before=before, position=position)
         raise AssertionError("unreachable")

@@ -15,7 +15,7 @@ from services.auth.domain import team as team_domain
 from services.auth.domain import values
 from services.auth.domain.scope import ScopeState
 from services.auth.parts import Parts
-from services.auth.spend import UNKNOWN, Corrected, Correction, Target
+from services.auth.spend import UNKNOWN, Corrected, Correction, Spend, Target
 from shared.access import Principal
 from shared.errors import ApiError
 from shared.money import usd_from_nusd
@@ -64,7 +64,10 @@ class Corrections:
                 " this one are reset there.",
             )
         now = self._parts.clock.now()
-        chosen = await self._above(kind, scope_id, state, to_nusd, now, caller)
+        spend = None
+        if to_nusd:
+            spend = await self._parts.ledger.spend(kind, scope_id, state, now=now, actor=caller.actor)
+        chosen = _above(state, spend, to_nusd, now)
         targets = [
             Target(account=budget.account, index=window_at(budget.window, now).index, to_nusd=to_nusd)
             for budget in chosen
@@ -72,34 +75,50 @@ class Corrections:
         done = Corrected()
         if targets:
             done = await self._parts.ledger.correct(kind, scope_id, targets, reason=reason, actor=caller.actor)
-        return _answer(kind, scope_id, state, done, now)
-
-    async def _above(
-        self, kind: ScopeKind, scope_id: str, state: ScopeState, to_nusd: int, now: datetime, caller: Principal
-    ) -> tuple[Budget, ...]:
-        """The accounts that have spent more than `to_nusd`: a reset never makes one look as if it had spent more."""
-        if to_nusd == 0:
-            return state.budgets
-        spend = await self._parts.ledger.spend(kind, scope_id, state, now=now, actor=caller.actor)
-        if spend.windows is None:
-            raise ApiError(503, "unavailable", f"Nothing was changed: {UNKNOWN}.")
-        at = {budget.account: window_at(budget.window, now).index for budget in state.budgets}
-        return tuple(
-            budget for budget in state.budgets if spend.windows.get((budget.account, at[budget.account]), 0) > to_nusd
-        )
+        if spend is None and _shown(state).account not in {item.account for item in done.corrections}:
+            spend = await self._parts.ledger.spend(kind, scope_id, state, now=now, actor=caller.actor)
+        return _answer(kind, scope_id, state, done, spend, now)
 
 
-def _answer(kind: ScopeKind, scope_id: str, state: ScopeState, done: Corrected, now: datetime) -> ResetAnswer:
+def _above(state: ScopeState, spend: Spend | None, to_nusd: int, now: datetime) -> tuple[Budget, ...]:
+    """The accounts that have spent more than `to_nusd`: a reset never makes one look as if it had spent more.
+
+    Without figures (they are asked for only above 0) it is all of them. Raises ApiError 503.
+    """
+    if spend is None:
+        return state.budgets
+    if spend.windows is None:
+        raise ApiError(503, "unavailable", f"Nothing was changed: {UNKNOWN}.")
+    at = {budget.account: window_at(budget.window, now).index for budget in state.budgets}
+    return tuple(
+        budget for budget in state.budgets if spend.windows.get((budget.account, at[budget.account]), 0) > to_nusd
+    )
+
+
+def _shown(state: ScopeState) -> Budget:
+    """The account that `spend` and `max_budget` of the answer speak of."""
+    return state.budget or state.budgets[0]
+
+
+def _answer(
+    kind: ScopeKind, scope_id: str, state: ScopeState, done: Corrected, spend: Spend | None, now: datetime
+) -> ResetAnswer:
+    """The answer; `spend` has the figures of an account that was left alone."""
     by_account: dict[str, Budget] = {budget.account: budget for budget in state.budgets}
     rows = [_row(item, by_account[item.account], now) for item in done.corrections if item.account in by_account]
-    first = state.budget or state.budgets[0]
-    before = {item.account: item for item in done.corrections}.get(first.account)
+    first = _shown(state)
     warnings = [] if done.corrections else [NOTHING_ABOVE]
+    corrected = {item.account: item for item in done.corrections}.get(first.account)
+    if corrected is not None:
+        after, before = usd_from_nusd(corrected.after_nusd), usd_from_nusd(corrected.before_nusd)
+    else:
+        after = before = None if spend is None else spend.of(first)
+        warnings += [] if spend is None else spend.warnings
     return ResetAnswer(
         scope=kind,
         scope_id=scope_id,
-        spend=None if before is None else usd_from_nusd(before.after_nusd),
-        previous_spend=None if before is None else usd_from_nusd(before.before_nusd),
+        spend=after,
+        previous_spend=before,
         max_budget=None if first.limit_nusd is None else usd_from_nusd(first.limit_nusd),
         budget_reset_at=window_at(first.window, now).end,
         corrections=rows,

@@ -114,7 +114,7 @@ class Keys:
 
         with saying_what_is_taken():
             change = await parts.commits.key(key_id, decide, actor=caller.actor)
-        warnings = await parts.in_force(change.position)
+        warnings = await parts.told(change, command.change.money, now)
         return extended(key_row(change.state, now), KeyAnswer, key=key_id, warnings=warnings)
 
     async def _secret(self, wanted: str | None) -> str:

@@ -3,13 +3,19 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
 
 from msgspec import UnsetType
 
-from services.auth.commits import Commits
+from services.auth.commits import Change, Commits
 from services.auth.directory import Directory
 from services.auth.domain.budget_object import existing
-from services.auth.domain.scope import Attachment
+from services.auth.domain.key import KeyState
+from services.auth.domain.notices import notices
+from services.auth.domain.org import OrgState
+from services.auth.domain.scope import Attachment, MoneyChange
+from services.auth.domain.team import TeamState
 from services.auth.domain.values import refuse_odd, scope_id
 from services.auth.relay import Relay
 from services.auth.revocations import Revocations
@@ -22,7 +28,13 @@ from shared.errors import ApiError, StoreUnavailable
 from shared.ids import KeyId
 from shared.tasks import Supervisor
 
+S = TypeVar("S", KeyState, TeamState, OrgState)
+
 LATE = "recorded, and in force as soon as the proxies hear of it: the message bus does not answer at the moment"
+_NO_KEY = (
+    "There is no such key: name it by its secret, its id or its stored hash; an alias is understood only where a call"
+    " takes key_alias."
+)
 _TAKEN = {
     "key_alias": "another key has this alias: aliases of keys are unique",
     "team_alias": "another team of the organization has this alias",
@@ -63,7 +75,7 @@ class Parts:
             raise _unseen() from error
         if key_id is None:
             hint = " Its checksum is wrong: it was probably mistyped." if mistyped(reference) else ""
-            raise ApiError(404, "key_not_found", f"There is no such key.{hint}", param="key", kind="not_found_error")
+            raise ApiError(404, "key_not_found", f"{_NO_KEY}{hint}", param="key", kind="not_found_error")
         return key_id
 
     async def find_alias(self, alias: str) -> KeyId:
@@ -105,6 +117,10 @@ class Parts:
     async def in_force(self, position: int | None) -> list[str]:
         """Wait until a commit is in force; a warning when that takes too long."""
         return [] if await self.relay.applied_in_time(position) else [LATE]
+
+    async def told(self, change: Change[S], asked: MoneyChange, now: datetime) -> list[str]:
+        """Wait likewise; the warnings of a changed scope, those of what else its change did included."""
+        return notices(change.before, change.state, asked, now) + await self.in_force(change.position)
 
 
 @contextmanager

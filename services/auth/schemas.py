@@ -12,6 +12,14 @@ from shared.errors import ApiError
 
 T = TypeVar("T")
 _PATH = re.compile(r" - at `\$\.?(([A-Za-z_]+)?.*)`$")
+_EXPECTED = re.compile(r"Expected `([a-z| ]+)`, got `([a-z]+)`")
+_MISSING = re.compile(r"Object missing required field `([a-z_]+)`")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_WORDS = {
+    "int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "array": "a list",
+    "object": "an object", "null": "null",
+}  # fmt: skip
+_GOT = {**_WORDS, "int": "a number", "bool": "a truth value"}
 _NOT_JSON = re.compile(rb'"([A-Za-z_]{1,100})"\s*:\s*\[?\s*-?(?:NaN|Infinity)\b')
 
 KEYS_PER_DELETE_MAX = 100
@@ -177,7 +185,7 @@ def read(body: bytes, known: Fields, kind: type[T]) -> T:
     try:
         return msgspec.convert(sifted, kind)
     except msgspec.ValidationError as error:
-        raise _misfit(error) from error
+        raise _misfit(error, sifted, kind) from error
 
 
 def targets_of(request: DeleteKeys) -> tuple[list[str], list[str]]:
@@ -200,10 +208,36 @@ def _unreadable(body: bytes, error: Exception) -> ApiError:
     return ApiError(400, "invalid_json", f"The body is not JSON that can be read: {error}")
 
 
-def _misfit(error: msgspec.ValidationError) -> ApiError:
+def _misfit(error: msgspec.ValidationError, sifted: dict[str, object], kind: type[object]) -> ApiError:
+    """What does not fit, in plain words, with the place it stands at."""
     text = str(error)
     found = _PATH.search(text)
     what = _PATH.sub("", text)
-    if found is None or found[2] is None:
-        return ApiError(400, "invalid_value", what)
-    return ApiError(400, "invalid_value", f"{found[1]}: {what}", param=found[2])
+    place = "" if found is None else found[1]
+    if found is not None and "[...]" in place:
+        place = place.replace("[...]", _entry(text, found[2], sifted, kind), 1)
+    missing, unknown, expected = _MISSING.fullmatch(what), _UNKNOWN.fullmatch(what), _EXPECTED.fullmatch(what)
+    if missing is not None:
+        return values.problem(f"{place}.{missing[1]}".removeprefix("."), "is missing")
+    if unknown is not None:
+        known = WindowRequest if place.startswith("budget_limits") else ModelBudgetRequest
+        return values.problem(
+            place, f"{unknown[1][:100]!r} is not a field of an entry: use {', '.join(known.__struct_fields__)}"
+        )
+    if expected is not None:
+        wanted = " or ".join(_WORDS.get(word, word) for word in expected[1].split(" | "))
+        got = "a number with decimals" if expected[2] == "float" and "int" in expected[1] else _GOT.get(expected[2])
+        what = f"must be {wanted}, and is {got or expected[2]}"
+    return values.problem(place, what) if place else ApiError(400, "invalid_value", what)
+
+
+def _entry(text: str, field: str, sifted: dict[str, object], kind: type[object]) -> str:
+    """The key of the entry that does not fit: the decoder tells only that there is one."""
+    entries = sifted.get(field)
+    for name, value in cast("dict[str, object]", entries).items() if isinstance(entries, dict) else ():
+        try:
+            msgspec.convert(sifted | {field: {name: value}}, kind)
+        except msgspec.ValidationError as error:
+            if str(error) == text:
+                return f"[{name[:100]!r}]"
+    return "[...]"

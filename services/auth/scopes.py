@@ -110,7 +110,7 @@ class Scopes:
         with saying_what_is_taken():
             team_id = TeamId(values.scope_id("team_id", request.team_id))
             change = await parts.commits.team(team_id, decide, actor=caller.actor)
-        warnings = await parts.in_force(change.position)
+        warnings = await parts.told(change, command.change.money, now)
         return extended(team_row(change.state, now), TeamAnswer, warnings=warnings)
 
     async def team_info(self, team_id: str, caller: Principal) -> TeamInfoAnswer:
@@ -194,7 +194,7 @@ class Scopes:
         with saying_what_is_taken():
             org_id = OrgId(values.scope_id("organization_id", request.organization_id))
             change = await parts.commits.org(org_id, decide, actor=caller.actor)
-        warnings = await parts.in_force(change.position)
+        warnings = await parts.told(change, command.change.money, now)
         return extended(org_row(change.state, now), OrgAnswer, warnings=warnings)
 
     async def org_info(self, organization_id: str, caller: Principal) -> OrgInfo:

@@ -114,14 +114,14 @@ class Ledger:
         await self._client.aclose()
 
     async def spend(self, kind: ScopeKind, scope_id: str, state: ScopeState, *, now: datetime, actor: str) -> Spend:
-        """The spend of a scope: of its budget's current window if that has a duration, else in all."""
+        """The spend of a scope: of the current window of `max_budget`, in all without one."""
         balance = await self._balance(kind, scope_id, actor)
         if balance is None:
             return Spend(current=None, total=None, warnings=[UNKNOWN], now=now)
         windows = {(entry.account, entry.index): entry.spent_nusd for entry in balance.accounts}
         total = usd_from_nusd(balance.total_nusd)
         spend = Spend(current=total, total=total, warnings=[], now=now, windows=windows)
-        if state.budget is not None and state.budget.window.duration:
+        if state.budget is not None:
             return msgspec.structs.replace(spend, current=spend.of(state.budget))
         return spend
 

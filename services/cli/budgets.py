@@ -3,7 +3,7 @@
 from argparse import Namespace
 from urllib.parse import quote
 
-from services.cli.client import Client, Json
+from services.cli.client import Client, Json, by_alias_too
 from services.cli.limits import budget_fields, given
 from services.cli.output import (
     Column,
@@ -30,7 +30,7 @@ def _attached(value: object) -> str:
 
 LIST_COLUMNS: tuple[Column, ...] = (
     ("BUDGET", "budget_id", plain),
-    ("LIMIT", "max_budget", limit),
+    ("LIMIT", "max_budget|budget_limits|model_max_budget", limit),
     ("WINDOW", "budget_duration", plain),
     ("MODE", "budget_mode", plain),
     ("ATTACHED TO", "attached", _attached),
@@ -80,14 +80,25 @@ def delete(client: Client, options: Namespace) -> int:
 
 def reset(client: Client, options: Namespace) -> int:
     """Set the spend of a scope's current windows back; the ledger keeps a record of it."""
-    path = f"/{SCOPES[options.scope]}/{quote(options.id, safe='')}/reset_spend"
-    answer = client.post(path, given({"reset_to": options.to, "reason": options.reason}))
+    body = given({"reset_to": options.to, "reason": options.reason})
+
+    def post(scope_id: str) -> object:
+        return client.post(f"/{SCOPES[options.scope]}/{quote(scope_id, safe='')}/reset_spend", body)
+
+    if options.scope == "key":
+        answer = by_alias_too(options.id, lambda: post(options.id), lambda: post(_key_of_alias(client, options.id)))
+    else:
+        answer = post(options.id)
     if options.json:
         print_json(answer)
         return 0
     print_table(rows_of(answer, "corrections"), RESET_COLUMNS, "Nothing was changed.")
     warn(record_of(answer, ""))
     return 0
+
+
+def _key_of_alias(client: Client, alias: str) -> str:
+    return plain(record_of(client.get("/key/info", {"key_alias": alias}), "info").get("token_id"))
 
 
 def _show(client: Client, options: Namespace, path: str, body: Json) -> int:

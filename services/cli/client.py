@@ -1,8 +1,9 @@
 """HTTP to the front door, with errors that say what to do."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,6 +20,7 @@ ERROR_TEXT_MAX = 500
 RUN_FILE_BYTES_MAX = 1024 * 1024
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
+T = TypeVar("T")
 Json = dict[str, object]
 Query = Mapping[str, str | int | None]
 
@@ -100,6 +102,24 @@ def _running_here(env: Env) -> str | None:
             return msgspec.json.decode(file.read(RUN_FILE_BYTES_MAX), type=_RunRecord).url or None
     except (OSError, msgspec.MsgspecError):
         return None
+
+
+def by_alias_too(reference: str, ask: Callable[[], T], ask_alias: Callable[[], T]) -> T:
+    """The answer for a key by id or secret; when there is none, for the key that has this alias.
+
+    What looks like a secret is never sent as an alias: aliases are named in errors. Raises ApiFailure, Unreachable.
+    """
+    try:
+        return ask()
+    except ApiFailure as failure:
+        if failure.status != 404 or reference.startswith("sk-"):
+            raise
+        try:
+            return ask_alias()
+        except ApiFailure as second:
+            if second.status != 404:
+                raise
+            raise ApiFailure(404, f"{failure} No key has the alias {reference!r} either.") from second
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """`tundish key …`: thin over the `/key/*` API."""
 
 from argparse import Namespace
+from collections.abc import Callable
 
-from services.cli.client import Client, Json
+from services.cli.client import Client, Json, by_alias_too
 from services.cli.limits import budget_fields, given, key_fields
 from services.cli.output import (
     Column,
@@ -22,7 +23,7 @@ LIST_COLUMNS: tuple[Column, ...] = (
     ("ALIAS", "key_alias", plain),
     ("TEAM", "team_id", plain),
     ("STATUS", "status", plain),
-    ("LIMIT", "max_budget", limit),
+    ("LIMIT", "max_budget|budget_limits|model_max_budget", limit),
     ("WINDOW", "budget_duration", plain),
     ("EXPIRES", "expires", lambda value: "never" if value is None else plain(value)),
     ("TOKEN ID", "token_id", plain),
@@ -51,7 +52,11 @@ def show_list(client: Client, options: Namespace) -> int:
 
 def info(client: Client, options: Namespace) -> int:
     """All about one key."""
-    answer = client.get("/key/info", {"key": options.key, "key_alias": options.alias})
+    answer = _ask(
+        options,
+        lambda: client.get("/key/info", {"key": options.key}),
+        lambda alias: client.get("/key/info", {"key_alias": alias}),
+    )
     if options.json:
         print_json(answer)
     else:
@@ -62,18 +67,22 @@ def info(client: Client, options: Namespace) -> int:
 
 def block(client: Client, options: Namespace) -> int:
     """Refuse a key from now on."""
-    return _act(client, options, "/key/block", _named(options), "blocked: every proxy refuses it now")
+    return _act(client, options, "/key/block", "blocked: every proxy refuses it now")
 
 
 def unblock(client: Client, options: Namespace) -> int:
     """Let a blocked key work again."""
-    return _act(client, options, "/key/unblock", _named(options), "unblocked")
+    return _act(client, options, "/key/unblock", "unblocked")
 
 
 def delete(client: Client, options: Namespace) -> int:
     """End a key for good."""
-    named: Json = {"key_aliases": [options.alias]} if options.key is None else {"keys": [options.key]}
-    return _act(client, options, "/key/delete", named, "deleted: every proxy refuses it now")
+    answer = _ask(
+        options,
+        lambda: client.post("/key/delete", {"keys": [options.key]}),
+        lambda alias: client.post("/key/delete", {"key_aliases": [alias]}),
+    )
+    return _tell(answer, options, "deleted: every proxy refuses it now")
 
 
 def generate(client: Client, options: Namespace) -> int:
@@ -97,12 +106,23 @@ def generate(client: Client, options: Namespace) -> int:
     return 0
 
 
-def _named(options: Namespace) -> Json:
-    return given({"key": options.key, "key_alias": options.alias})
+def _ask(options: Namespace, by_key: Callable[[], object], by_alias: Callable[[str], object]) -> object:
+    """The answer for the key that the options name: by `--alias`, or by id or secret, which may be an alias too."""
+    if options.alias is not None:
+        return by_alias(options.alias)
+    return by_alias_too(options.key, by_key, lambda: by_alias(options.key))
 
 
-def _act(client: Client, options: Namespace, path: str, body: Json, done: str) -> int:
-    answer = client.post(path, body)
+def _act(client: Client, options: Namespace, path: str, done: str) -> int:
+    answer = _ask(
+        options,
+        lambda: client.post(path, {"key": options.key}),
+        lambda alias: client.post(path, {"key_alias": alias}),
+    )
+    return _tell(answer, options, done)
+
+
+def _tell(answer: object, options: Namespace, done: str) -> int:
     if options.json:
         print_json(answer)
     else:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from typing import cast
 
 import msgspec
@@ -82,8 +83,8 @@ def plain(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(plain(item) for item in cast("Iterable[object]", value)) or "-"
     if isinstance(value, dict):
-        return msgspec.json.encode(cast("Json", value)).decode()
-    return str(value)
+        return msgspec.json.encode(_written(cast("Json", value))).decode()
+    return _decimals(value) if isinstance(value, float) else str(value)
 
 
 def dollars(value: object) -> str:
@@ -94,8 +95,18 @@ def dollars(value: object) -> str:
 
 
 def limit(value: object) -> str:
-    """A limit in dollars; none is a statement."""
-    return "no limit" if value is None else dollars(value)
+    """A limit in dollars, or those of `budget_limits`, or that there are some per model.
+
+    None is no statement that nothing limits the spend: a scope around this one may.
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, dict):
+        return "per model"
+    if isinstance(value, list):
+        windows = [record_of(item, "") for item in cast("list[object]", value)]
+        return ", ".join(f"{dollars(item.get('max_budget'))}/{plain(item.get('budget_duration'))}" for item in windows)
+    return dollars(value)
 
 
 def nano_dollars(value: int) -> str:
@@ -103,8 +114,25 @@ def nano_dollars(value: int) -> str:
     return f"{usd_text(value)} ({value} / {NUSD_PER_USD})"
 
 
+def _decimals(value: float) -> str:
+    """A number without exponent: `0.00001`, never `1e-05`."""
+    return format(Decimal(repr(value)), "f")
+
+
+def _written(value: object) -> object:
+    """The same for every number within JSON."""
+    if isinstance(value, float):
+        return msgspec.Raw(_decimals(value).encode())
+    if isinstance(value, dict):
+        return {name: _written(item) for name, item in cast("Json", value).items()}
+    if isinstance(value, list):
+        return [_written(item) for item in cast("list[object]", value)]
+    return value
+
+
 def _first(row: Json, fields: str) -> object:
-    return next((row[field] for field in fields.split("|") if row.get(field) is not None), None)
+    """The first of several fields that says something."""
+    return next((row[field] for field in fields.split("|") if row.get(field) not in (None, [], {})), None)
 
 
 def _cut(text: str) -> str:

@@ -47,7 +47,7 @@ def _add_key(parser: argparse.ArgumentParser) -> None:
     ):
         action = commands.add_parser(name, help=text)
         named = action.add_mutually_exclusive_group(required=True)
-        named.add_argument("key", nargs="?", help="the key itself (sk-…) or its token id")
+        named.add_argument("key", nargs="?", help="the key itself (sk-…), its token id, or its alias")
         named.add_argument("--alias", metavar="NAME", help="the key by its alias")
         _finish(action, "keys", name)
 
@@ -85,7 +85,7 @@ def _add_budget(parser: argparse.ArgumentParser) -> None:
 
     reset = commands.add_parser("reset", help="set back what a key, team or organization has spent in its windows")
     reset.add_argument("scope", choices=("key", "team", "org"))
-    reset.add_argument("id")
+    reset.add_argument("id", help="of a key the alias does as well")
     reset.add_argument("--to", type=dollars, metavar="USD", help="0 if not given")
     reset.add_argument("--reason", metavar="TEXT", help="why, for the record")
     _finish(reset, "budgets", "reset")

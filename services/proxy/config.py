@@ -60,6 +60,17 @@ INSTEAD = {
     "drop_params": "requests are passed on as they are",
 }
 """What to use in place of options of LiteLLM's that people are likely to have."""
+SECTIONS = ("litellm_settings", "general_settings")
+"""Sections of LiteLLM's whose keys are named one by one."""
+BUDGETS = {
+    "litellm_settings.max_budget": "set the max_budget of an organization with POST /organization/update",
+    "litellm_settings.upperbound_key_generate_params": "set the max_budget of an organization or of teams, which their"
+    " keys cannot pass",
+    "litellm_settings.default_key_generate_params": "make a budget object with POST /budget/new and name it as the"
+    " default_key_budget_id of teams",
+    "litellm_params.max_budget": "set model_max_budget for this model on an organization, team or key",
+}
+"""Keys that would limit spend, and what does so here: to pass over one of them would leave spend without a limit."""
 PRICE_KEYS = ("input_cost_per_token", "output_cost_per_token")
 
 Table = Mapping[str, Any]
@@ -109,7 +120,10 @@ class _Reader:
 
     def read(self, content: object) -> Config:
         top = self._table(content, "the file")
-        self._unknown(top, {"model_list"}, "")
+        self._unknown(top, {"model_list", *(name for name in SECTIONS if _has_keys(top.get(name)))}, "")
+        for section in SECTIONS:
+            if _has_keys(top.get(section)):
+                self._unknown(self._table(top[section], section), set(), section)
         entries = top.get("model_list")
         if not isinstance(entries, list) or not entries:
             raise self._error("model_list", "must be a list with at least one model")
@@ -281,12 +295,27 @@ class _Reader:
     def _unknown(self, table: Table, known: set[str], place: str) -> None:
         for key in table:
             if key not in known:
+                self._refuse_budget(table[key], key, place)
                 near = get_close_matches(key, known, n=1)
-                instead = INSTEAD.get(key) or (f"did you mean {near[0]!r}?" if near else "remove it")
+                instead = INSTEAD.get(key) or (
+                    f"did you mean {near[0]!r}?" if near else INSTEAD.get(place, "remove it")
+                )
                 self._warn(f"{place}.{key}".removeprefix("."), f"not in force in this version, ignored; {instead}")
+
+    def _refuse_budget(self, value: object, key: str, place: str) -> None:
+        """Stop at a budget of the file that would not be enforced."""
+        instead = BUDGETS.get(f"{place.rpartition('.')[2]}.{key}")
+        if instead is not None and value not in (None, {}, []):
+            raise self._error(
+                f"{place}.{key}", f"is not enforced: budgets are set with the admin API; {instead}, and remove it here"
+            )
 
     def _warn(self, place: str, text: str) -> None:
         self.warnings.append(f"{self._path}: {place}: {text}")
 
     def _error(self, place: str, text: str) -> SettingsError:
         return SettingsError(f"{self._path}: {place} {text}")
+
+
+def _has_keys(value: object) -> bool:
+    return isinstance(value, dict) and bool(cast(dict[object, object], value))

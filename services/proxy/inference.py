@@ -134,12 +134,14 @@ class Inference:
             self.idle.clear()
         try:
             if caller.limits and self._limits is not None:
-                call.ticket = await self._limits.enter(caller, asked.model, prepared.tokens)
+                assumed = prepared.need.output if asked.output_cap is None else 0
+                call.ticket = await self._limits.enter(caller, asked.model, prepared.tokens, assumed)
             headers_out = await self._begin(call, asked, row)
             await self._exchange(call, asked, receive, send, headers_out)
         except Refused as refused:
-            if call.ticket is not None:
-                refused.headers += call.ticket.headers
+            if call.opened is None:
+                self._till.release(call)
+            refused.headers += call.limits_left
             raise
         finally:
             self.running -= 1
@@ -182,8 +184,6 @@ class Inference:
         headers: Headers = [(b"x-tundish-call-id", call.opened.call_id.encode())]
         if cap is not None:
             headers.append((b"x-tundish-max-tokens", b"%d" % cap))
-        if call.ticket is not None:
-            headers.extend(call.ticket.headers)
         return headers
 
     async def _wait_for_money(self, call: Call, asked: Asked) -> Hold:
@@ -234,12 +234,15 @@ class Inference:
             return
         if error.kind == "connect":
             self._till.settle_free(call, outcome="upstream_error", status=502)
+            headers = [*headers, *call.limits_left]
             await send_error(send, 502, "upstream_unreachable", "Foundry cannot be reached. Try again.", headers)
         elif error.kind == "timeout":
             self._till.settle_lost(call, outcome="timeout", status=504)
+            headers = [*headers, *call.limits_left]
             await send_error(send, 504, "upstream_timeout", "Foundry did not answer in time.", headers)
         else:
             self._till.settle_lost(call, outcome="upstream_error", status=502)
+            headers = [*headers, *call.limits_left]
             text = "The connection to Foundry broke before its reply was whole."
             await send_error(send, 502, "upstream_reset", text, headers)
 

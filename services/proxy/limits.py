@@ -11,6 +11,7 @@ How it is used, once per process and once per call:
         answer_headers += ticket.headers
         ...
         ticket.settle(actual_tokens)                # exactly at the call's end, however it ends; more often is harmless
+        ticket.take_back()                          # instead, when the call is refused before anybody heard of it
 
 `await limits.enter(...)` is `admit` for callers who can wait: when the fleet has room and only this instance is out
 of its part of the limit, it asks the other instances for some of theirs first, a few milliseconds.
@@ -22,9 +23,9 @@ import asyncio
 import contextlib
 from typing import NoReturn
 
-from services.proxy.domain.admission import Caller, Refused, ScopeLimits
+from services.proxy.domain.admission import Caller, ScopeLimits
 from services.proxy.domain.fleet import Fleet
-from services.proxy.domain.quota import Quota
+from services.proxy.domain.quota import IN_FLIGHT_WAIT_MS, Quota
 from services.proxy.domain.rate_answer import Headers, Rule, headers_of, refusal, rules_of
 from shared.clock import Clock
 from shared.ids import InstanceId
@@ -52,12 +53,13 @@ class _Plan:
 class Ticket:
     """One admitted call: what it counts, until it is settled."""
 
-    __slots__ = ("_counted", "_limits", "_plan", "_settled")
+    __slots__ = ("_at_ms", "_counted", "_limits", "_plan", "_settled")
 
-    def __init__(self, limits: "RateLimits", plan: _Plan, counted: list[tuple[int, int]]) -> None:
+    def __init__(self, limits: "RateLimits", plan: _Plan, counted: list[tuple[int, int]], at_ms: int) -> None:
         self._limits = limits
         self._plan = plan
         self._counted = counted
+        self._at_ms = at_ms
         self._settled = False
 
     @property
@@ -70,6 +72,12 @@ class Ticket:
         if not self._settled:
             self._settled = True
             self._limits.settle(self._plan, self._counted, tokens)
+
+    def take_back(self) -> None:
+        """The call was refused before it left the gateway: it counts nowhere. Nothing, once it is settled."""
+        if not self._settled:
+            self._settled = True
+            self._limits.take_back(self._plan, self._counted, self._at_ms)
 
 
 class RateLimits:
@@ -86,8 +94,11 @@ class RateLimits:
         self.refused = 0
         self.waited = 0
 
-    def admit(self, caller: Caller, model: str, tokens: int) -> Ticket | None:
-        """Count a call that may need `tokens`, or raise Refused with status 429; None: nothing limits it."""
+    def admit(self, caller: Caller, model: str, tokens: int, assumed: int = 0) -> Ticket | None:
+        """Count a call that may need `tokens`, or raise Refused with status 429; None: nothing limits it.
+
+        `assumed` of them are output that nobody has capped, for the refusal's text.
+        """
         if not caller.limits:
             return None
         plan = self._plan(caller, model)
@@ -96,10 +107,10 @@ class RateLimits:
         now_ms = self._clock.monotonic_ms()
         ticket = self._take(plan, tokens, now_ms)
         if ticket is None:
-            self._refuse(plan, tokens, now_ms)
+            self._refuse(plan, tokens, assumed, now_ms)
         return ticket
 
-    async def enter(self, caller: Caller, model: str, tokens: int) -> Ticket | None:
+    async def enter(self, caller: Caller, model: str, tokens: int, assumed: int = 0) -> Ticket | None:
         """`admit`, after a short wait when other instances have the rights that this call lacks. Raises Refused."""
         if not caller.limits:
             return None
@@ -116,7 +127,7 @@ class RateLimits:
                     while ticket is None and self._only_rights(plan, tokens, self._clock.monotonic_ms()):
                         await self._moved.wait()
                         ticket = self._take(plan, tokens, self._clock.monotonic_ms())
-        return ticket if ticket is not None else self.admit(caller, model, tokens)
+        return ticket if ticket is not None else self.admit(caller, model, tokens, assumed)
 
     def moved(self) -> None:
         """Something was heard: whoever waits for rights looks again."""
@@ -134,11 +145,22 @@ class RateLimits:
         fleet = self.fleet
         for (quota, _, by_tokens, rule), (bucket, weight) in zip(plan.items, counted, strict=True):
             if by_tokens:
-                if tokens != weight and quota.change(bucket, tokens - weight):
+                quota.estimates.done(bucket, weight)
+                if quota.change(bucket, tokens - weight):
                     fleet.used(quota)
             elif rule.kind == "p":
                 quota.change(bucket, -weight)
                 fleet.used(quota)
+
+    def take_back(self, plan: _Plan, counted: list[tuple[int, int]], at_ms: int) -> None:
+        """Undo what an admission counted; see Ticket. Whoever waits for rights looks again."""
+        self.admitted -= 1
+        for (quota, _, by_tokens, _), (bucket, weight) in zip(plan.items, counted, strict=True):
+            if by_tokens:
+                quota.estimates.done(bucket, weight)
+            quota.take_back(bucket, weight, at_ms)
+            self.fleet.used(quota)
+        self.moved()
 
     # ---- inside --------------------------------------------------------------------------------------
 
@@ -166,12 +188,15 @@ class RateLimits:
         alone = fleet.size == 1
         for quota, _, by_tokens, _ in plan.items:
             weight = quota.weight(tokens) if by_tokens else 1
-            counted.append((quota.add(weight, now_ms), weight))
+            bucket = quota.add(weight, now_ms)
+            counted.append((bucket, weight))
+            if by_tokens:
+                quota.estimates.add(bucket, weight)
             fleet.used(quota)
             if not alone and quota.short(2 * weight, now_ms):
                 self.wake.set()
         self.admitted += 1
-        return Ticket(self, plan, counted)
+        return Ticket(self, plan, counted, now_ms)
 
     def _short_items(self, plan: _Plan, tokens: int, now_ms: int) -> list[tuple[Quota, Rule, int]]:
         """The limits that stand in the way, and what the call weighs under each."""
@@ -195,22 +220,26 @@ class RateLimits:
             if quota.short(weight, now_ms):
                 self.wake.set()
 
-    def _refuse(self, plan: _Plan, tokens: int, now_ms: int) -> NoReturn:
+    def _refuse(self, plan: _Plan, tokens: int, assumed: int, now_ms: int) -> NoReturn:
         """Say which limit takes longest to have room again."""
         self.refused += 1
         self._demand(plan, tokens, now_ms)
         worst: tuple[float, Quota, Rule, int, int | None] | None = None
         for quota, rule, weight in self._short_items(plan, tokens, now_ms):
             wait = quota.wait_ms(weight, now_ms)
-            if wait is not None and self.fleet.size > 1:
+            if wait is not None and wait != IN_FLIGHT_WAIT_MS and self.fleet.size > 1:
                 wait += WAY_MS
             rank = float("inf") if wait is None else float(wait)
             if worst is None or rank > worst[0]:
                 worst = (rank, quota, rule, weight, wait)
         assert worst is not None
         _, quota, rule, weight, wait = worst
-        used = quota.limit - quota.room(now_ms)
-        raise self._refusal(plan, rule, used, weight if rule.kind != "t" else max(weight, tokens), wait)
-
-    def _refusal(self, plan: _Plan, rule: Rule, used: int, wanted: int, wait: int | None) -> Refused:
-        return refusal(rule, used=used, wanted=wanted, wait_ms=wait, headers=self.headers(plan))
+        raise refusal(
+            rule,
+            used=quota.limit - quota.room(now_ms),
+            wanted=weight if rule.kind != "t" else max(weight, tokens),
+            wait_ms=wait,
+            headers=self.headers(plan),
+            in_flight=quota.in_flight(now_ms),
+            assumed=assumed,
+        )

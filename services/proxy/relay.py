@@ -77,12 +77,12 @@ class WholeRelay:
         if body is None:
             self._till.settle_lost(call, outcome="upstream_error", status=reply.status)
             text = f"Foundry's reply is larger than {REPLY_BYTES_MAX} bytes."
-            await send_error(send, 502, "upstream_reply_too_large", text, headers)
+            await send_error(send, 502, "upstream_reply_too_large", text, [*headers, *call.limits_left])
         elif reply.status == 200:
             await self._good(call, reply, body, send, headers)
         else:
             self._till.settle_free(call, outcome=_outcome(reply.status, body), status=reply.status)
-            await _bad(reply, body, send, headers)
+            await _bad(reply, body, send, [*headers, *call.limits_left])
 
     async def _good(self, call: Call, reply: Reply, body: bytes, send: Send, headers: Headers) -> None:
         reading = read_body(body)
@@ -91,6 +91,7 @@ class WholeRelay:
         outcome: Outcome = "ok" if is_json else "upstream_error"
         tokens = 0 if reading.usage is not None else content_tokens(body)
         cost = self._till.settle_reading(call, reading, tokens, outcome=outcome, status=200)
+        headers = [*headers, *call.limits_left]
         if not is_json:
             text = "Foundry answered with something that is not a model's reply."
             await send_error(send, 502, "upstream_bad_reply", text, headers)
@@ -122,7 +123,7 @@ class StreamRelay:
         watch = self._tasks.start(f"watch-{call.opened.call_id}", reader.watch())
         failure: str | None = None
         try:
-            await reader.start(head(200, STREAM_TYPE, [*headers, *passed_on(reply)]))
+            await reader.start(head(200, STREAM_TYPE, [*headers, *call.limits_left, *passed_on(reply)]))
             last = await self._pump(call, reply, meter, reader)
         except (UpstreamError, FrameTooLong, TimeoutError) as error:
             failure, last = str(error) or "the caller left and the reply took too long", b""

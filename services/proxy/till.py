@@ -12,6 +12,7 @@ from services.proxy.domain.deployments import Deployment
 from services.proxy.domain.meter import Reading
 from services.proxy.domain.prepare import Prepared
 from services.proxy.domain.prices import PriceBook
+from services.proxy.domain.rate_answer import Headers
 from services.proxy.holds import Hold
 from services.proxy.journal import Journal, OpenRecord
 from services.proxy.limits import Ticket
@@ -87,6 +88,11 @@ class Call:
         self.first_byte_ns = 0
         self.upstream_from_ns = 0
         self.upstream_until_ns = 0
+
+    @property
+    def limits_left(self) -> Headers:
+        """`x-ratelimit-*` for the answer's head, as of now."""
+        return () if self.ticket is None else self.ticket.headers
 
 
 class Till:
@@ -198,12 +204,12 @@ class Till:
         self._settle(call, Usage(), Reading(), None, call.held_nusd, "lost", outcome, status)
 
     def release(self, call: Call) -> None:
-        """The call does not begin after all: whatever it was given goes back."""
+        """The call does not begin after all: whatever it was given goes back, and it counts under no rate limit."""
         if call.hold is not None:
             self._treasury.settle(call.hold, 0)
             call.hold = None
         if call.ticket is not None:
-            call.ticket.settle(0)
+            call.ticket.take_back()
 
     def _row(self, deployment: Deployment, served: str | None) -> PriceRow:
         """The price of the model that served; a price set in the configuration stands."""

@@ -258,12 +258,16 @@ class Bus:
         self, subject: str, data: bytes, *, timeout_s: float, headers: dict[str, str] | None = None
     ) -> bytes:
         """Core request and reply. Raises BusUnavailable when nobody answers in time."""
+        task = asyncio.current_task()
+        cancelled = 0 if task is None else task.cancelling()
         try:
             message = await self._client.request(subject, data, timeout=timeout_s, headers=headers)
         except nats.errors.NoRespondersError as error:
             raise BusUnavailable(f"nobody answers on {subject}") from error
         except (nats.errors.Error, OSError, TimeoutError) as error:
             raise BusUnavailable(f"no answer on {subject} within {timeout_s} s: {error!r}") from error
+        if task is not None and task.cancelling() > cancelled:
+            raise asyncio.CancelledError  # Python 3.11's wait_for loses a cancellation that meets the answer
         return message.data
 
     async def send(self, subject: str, data: bytes, *, reply: str = "") -> None:

@@ -155,6 +155,26 @@ async def test_teams_and_organizations_are_updated_by_what_is_sent(auth: Auth, s
         await auth.post(path, body, status=status)
 
 
+async def test_what_a_change_did_beside_is_told(auth: Auth) -> None:
+    key = (await auth.post("/key/generate", EVERYTHING))["key"]
+    await auth.post("/team/new", {"team_id": "t1", **EVERYTHING})
+    await auth.post("/organization/new", {"organization_id": "o1", "organization_alias": "acme", **EVERYTHING})
+    for path, named in (
+        ("/key/update", {"key": key}),
+        ("/team/update", {"team_id": "t1"}),
+        ("/organization/update", {"organization_id": "o1"}),
+    ):
+        assert (await auth.post(path, {**named, "max_budget": 90}))["warnings"] == []
+        [text] = (await auth.post(path, {**named, "budget_timezone": "Asia/Tokyo"}))["warnings"]
+        assert text.startswith("budget_timezone: ")
+        gone = {"max_budget": None, "budget_limits": None, "model_max_budget": None}
+        [text] = (await auth.post(path, {**named, **gone}))["warnings"]
+        assert "budget_duration, budget_timezone, budget_thresholds, budget_mode" in text
+    await auth.post("/budget/new", {"budget_id": "b1", "max_budget": 1, "budget_duration": "1d"})
+    [text] = (await auth.post("/budget/update", {"budget_id": "b1", "budget_duration": "7d"}))["warnings"]
+    assert text.startswith("budget_duration: ")
+
+
 async def test_a_temporary_increase(auth: Auth, seen: Seen) -> None:
     made = await auth.post("/key/generate", {"max_budget": 10})
     until = SystemClock().now() + timedelta(days=1)
@@ -237,7 +257,7 @@ async def test_budget_objects_that_are_refused(auth: Auth) -> None:
         ("/budget/new", {"max_budget": 5, "budget_reset_at": "2026-03-01T00:00:00Z"}, 400, "budget_reset_at"),
         ("/budget/new", {"max_budget": 5, "tpd_limit": 1}, 400, "tpd_limit"),
         ("/budget/update", {"budget_id": "nope", "max_budget": 5}, 404, "budget_id"),
-        ("/budget/update", {"max_budget": 5}, 400, None),
+        ("/budget/update", {"max_budget": 5}, 400, "budget_id"),
         ("/budget/update", {"budget_id": "b1", "max_budget": None}, 400, "max_budget"),
         ("/budget/info", {"budgets": []}, 400, "budgets"),
         ("/budget/delete", {}, 400, "id"),

@@ -106,7 +106,8 @@ def scope(duration: str | None) -> ScopeState:
     ("held", "accounts", "current"),
     [
         (scope(None), (), 9.0),
-        (scope(""), (("acct_1", 0, 4_000_000_000),), 9.0),
+        (scope(""), (("acct_1", 0, 4_000_000_000),), 4.0),
+        (scope(""), (), 0.0),
         (scope("30d"), (("acct_1", 1, 5_000_000_000), ("acct_1", 2, 4_000_000_001)), 4.000000001),
         (scope("30d"), (("acct_1", 1, 5_000_000_000), ("acct_0", 2, 4_000_000_000)), 0.0),
         (scope("30d"), (), 0.0),
@@ -267,8 +268,22 @@ async def test_a_reset_corrects_the_current_windows_and_says_what_it_did(nats: N
         fake.corrections.pop()
         answer = await auth.post(path, {"reset_to": 50})
         assert len(fake.corrections) == 2
-        assert (answer["corrections"], answer["spend"]) == ([], None)
+        assert (answer["corrections"], answer["spend"], answer["previous_spend"]) == ([], 7.0, 7.0)
         assert "nothing was changed" in answer["warnings"][0]
+        # The ledger had nothing to do: what it said of the spend before stands; unknown is told.
+        fake.correct = lambda _body: (200, b'{"corrections": []}')
+        answer = await auth.post(path, {})
+        assert (answer["spend"], answer["previous_spend"], len(answer["warnings"])) == (7.0, 7.0, 1)
+        fake.reply = lambda _query: (500, b"")
+        answer = await auth.post(path, {})
+        assert (answer["spend"], "not zero" in answer["warnings"][1]) == (None, True)
+        fake.correct = lambda body: (
+            200,
+            msgspec.json.encode({**msgspec.json.decode(correct(body)[1]), "applied": False}),
+        )
+        answer = await auth.post(path, {})
+        assert (answer["spend"], answer["previous_spend"]) == (0.0, 7.0)
+        assert "not yet" in answer["warnings"][0]
 
 
 async def test_resets_that_are_refused(nats: NatsServer, database: str) -> None:

@@ -170,3 +170,29 @@ async def test_a_server_that_is_not_there_is_an_error_within_a_bound(monkeypatch
     monkeypatch.setattr("shared.bus.connection.OPEN_TIMEOUT_S", 0.5)
     with pytest.raises(BusUnavailable, match=r"127\.0\.0\.1:1"):
         await Bus.open("nats://auth:pw@127.0.0.1:1", user="auth", name="test")
+
+
+async def test_a_cancellation_that_meets_the_answer_is_not_lost(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = await Bus.open(nats.url_for("proxy"), user="proxy", name="test")
+    ended = asyncio.Event()
+
+    async def answered(_subject: str, _data: bytes, **_: object) -> object:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            ended.set()  # swallowed, as wait_for of Python 3.11 does when its future is done
+        return type("Answer", (), {"data": b"late"})()
+
+    try:
+        monkeypatch.setattr(proxy._client, "request", answered)
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(proxy.request(allot_subject(0), b"ask", timeout_s=5))
+        assert ended.is_set()
+        assert asking.cancelled()
+    finally:
+        await proxy.close()

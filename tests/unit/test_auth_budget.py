@@ -271,6 +271,19 @@ def test_terms_that_make_no_sense(change: dict[str, Any], param: str) -> None:
     assert (refusal.value.status, refusal.value.param) == (400, param)
 
 
+def test_no_name_stands_twice_in_an_error() -> None:
+    changes: list[dict[str, Any]] = [
+        {"limit_nusd": 4, "soft_nusd": 5},
+        {"limit_nusd": 4, "zone": BERLIN},
+    ]
+    for change in changes:
+        with pytest.raises(ApiError) as refusal:
+            terms(**change)
+        assert refusal.value.param is not None
+        assert refusal.value.message.startswith(f"{refusal.value.param} ")
+        assert f"{refusal.value.param}:" not in refusal.value.message
+
+
 def test_the_same_duration_in_two_zones_are_two_windows() -> None:
     assert len(terms(windows=(window(zone=BERLIN), window())).windows) == 2
 

@@ -211,6 +211,20 @@ def test_an_unknown_field_is_named_with_the_nearest_one() -> None:
     assert len(refusal.value.message) < 300
 
 
+def test_all_fields_that_have_no_effect_are_named_at_once() -> None:
+    with pytest.raises(ApiError) as refusal:
+        sift({"key_alias": "a", "tags": ["x"], "max_budgt": 1, "user_id": "u", "zzz": 1, "yyy": 1}, fields.GENERATE_KEY)
+    error = refusal.value
+    assert (error.code, error.param) == ("field_not_supported", "tags")
+    for part in ("tags is not", "'max_budgt'", "did you mean max_budget?", "user_id is not", "'zzz'", "'yyy'"):
+        assert part in error.message
+    assert error.message.count("Use key, key_alias") == 1
+    with pytest.raises(ApiError, match="980 more") as refusal:
+        sift({f"{n}" * 200: 1 for n in range(1_000)}, fields.GENERATE_KEY)
+    assert refusal.value.code == "unknown_field"
+    assert len(refusal.value.message) < 4_000
+
+
 def test_everything_about_budgets_and_limits_is_in_force_on_every_scope() -> None:
     for known in (fields.GENERATE_KEY, fields.UPDATE_KEY, fields.NEW_TEAM, fields.UPDATE_TEAM, fields.UPDATE_ORG):
         assert {*fields.MONEY, *fields.RATES, "budget_id", "model_rpm_limit", "temp_budget_expiry"} <= set(known.known)

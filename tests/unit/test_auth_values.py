@@ -51,7 +51,8 @@ def test_money_and_limits() -> None:
     assert values.money("max_budget", 0.05) == 50_000_000
     assert values.money("max_budget", None) is None
     assert values.money("max_budget", 0) == 0
-    for bad in (-1, float("nan"), float("inf"), 1e30):
+    assert (values.money("max_budget", 1e-9), values.money("max_budget", 1e9)) == (1, 10**18)
+    for bad in (-1, float("nan"), float("inf"), 1e30, 1e-10, 9.9e-10, 1_000_000_001):
         refused(lambda bad=bad: values.money("max_budget", bad), "max_budget")
     assert values.limit("rpm_limit", 0) == 0
     for bad in (-1, 10**12 + 1):
@@ -98,11 +99,50 @@ def test_reading_a_request() -> None:
     assert (patch_of(change).limit_nusd, patch_of(change).soft_nusd) == (None, UNSET)
     refused(lambda: read(b'{"max_budget": true}', fields.GENERATE_KEY, GenerateKey), "max_budget")
     refused(lambda: read(b'{"models": ["a", 1]}', fields.GENERATE_KEY, GenerateKey), "models")
-    refused(lambda: read(b"{}", fields.UPDATE_TEAM, schemas.UpdateTeam), None)
+    refused(lambda: read(b"{}", fields.UPDATE_TEAM, schemas.UpdateTeam), "team_id")
     for body in (b"", b"[1]", b'"x"', b"{", b"\xff\xfe", b"[" * 100_000):
         with pytest.raises(ApiError) as refusal:
             read(body, fields.GENERATE_KEY, GenerateKey)
         assert refusal.value.code == "invalid_json"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"max_budget": "5"}', "max_budget: must be a number or null, and is a text"),
+        (b'{"max_budget": true}', "max_budget: must be a number or null, and is a truth value"),
+        (b'{"models": "gpt"}', "models: must be a list or null, and is a text"),
+        (b'{"models": ["a", 1]}', "models[1]: must be a text, and is a number"),
+        (b'{"metadata": []}', "metadata: must be an object or null, and is a list"),
+        (b'{"rpm_limit": 1.5}', "rpm_limit: must be a whole number or null, and is a number with decimals"),
+        (b'{"model_rpm_limit": {"ok": 1, "gpt-4.1": "x"}}',
+         "model_rpm_limit['gpt-4.1']: must be a whole number, and is a text"),
+        (b'{"budget_limits": [{"max_budget": 1}]}', "budget_limits[0].budget_duration: is missing"),
+        (b'{"model_max_budget": {"a": {"budget_limit": 1}, "b": {"rpm": 1}}}',
+         "model_max_budget['b']: 'rpm' is not a field of an entry: use budget_limit,"),
+        (b'{"model_max_budget": {"a": {"budget_limit": null}, "b": {"budget_limit": []}}}',
+         "model_max_budget['b'].budget_limit: must be a number or null, and is a list"),
+        (b'{"model_max_budget": {"gpt-4.1": {"budget_limit": -1}}}', "model_max_budget['gpt-4.1'].budget_limit: -1.0"),
+        (b'{"budget_limits": [{"max_budget": 1, "budget_duration": "1M"}]}',
+         "budget_limits[0].budget_duration: '1M' is not a duration: did you mean '1mo'?"),
+        (b'{"budget_limits": [{"max_budget": 1, "budget_duration": "5h", "budget_timezone": "Japan"}]}',
+         "budget_limits[0]: budget_timezone means"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_said_in_plain_words(body: bytes, said: str) -> None:
+    with pytest.raises(ApiError) as refusal:
+        change_of(read(body, fields.GENERATE_KEY, GenerateKey), None, None, NOW)
+    assert refusal.value.message.startswith(said)
+    assert "`" not in refusal.value.message
+    assert refusal.value.param in fields.GENERATE_KEY.known
+
+
+def test_limits_per_model_stand_beside_metadata() -> None:
+    for name in ("model_rpm_limit", "model_tpm_limit"):
+        with pytest.raises(ApiError, match=f"send {name} beside metadata") as refusal:
+            values.metadata({name: {"gpt-4o": 5}})
+        assert (refusal.value.code, refusal.value.param) == ("field_not_supported", "metadata")
+        assert values.metadata({name: {}}) == {name: {}}
 
 
 WRONG_MONEY = [

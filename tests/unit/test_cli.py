@@ -125,7 +125,7 @@ def test_keys_are_a_table_or_json(front: Front, capsys: Capture) -> None:
     assert lines[0].split("  ")[0] == "KEY"
     assert "$0.000123" in lines[1]
     assert "evil?[31m?name" in lines[1], "a name cannot steer the terminal"
-    assert "no limit" in lines[2]
+    assert "no limit" not in lines[2], "a team or an organization may limit it"
     assert lines[3] == "page 1 of 3 (--page N)"
     query = dict(front.asked[0].url.params)
     assert query == {"page": "1", "size": "2", "team_id": "team_1", "return_full_object": "true"}
@@ -262,6 +262,59 @@ def test_spend_is_set_back(front: Front, capsys: Capture) -> None:
     assert front.asked[1].url.raw_path == b"/key/a%2Fb/reset_spend"
     assert body(front.asked[1]) == {}
     assert capsys.readouterr().err == "note: nothing was changed\n"
+
+
+def test_a_key_is_found_by_its_alias_too(front: Front, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = {"error": {"message": "There is no such key."}}
+
+    def only_by_alias(request: httpx.Request) -> httpx.Response:
+        front.asked.append(request)
+        said = dict(request.url.params) | (msgspec.json.decode(request.content) if request.content else {})
+        if "search" in (said.get("key_alias"), *said.get("key_aliases", ())) or "key_7" in request.url.path:
+            return httpx.Response(200, json={"info": {"token_id": "key_7"}, "corrections": []})
+        return httpx.Response(404, json=error)
+
+    monkeypatch.setattr(Front, "__call__", lambda _self, request: only_by_alias(request))
+    for action in ("info", "block", "unblock", "delete"):
+        assert run("key", action, "search") == 0, action
+        assert run("key", action, "--alias", "search") == 0, action
+    assert run("budget", "reset", "key", "search", "--to", "1") == 0
+    assert (front.asked[-1].url.path, body(front.asked[-1])) == ("/key/key_7/reset_spend", {"reset_to": 1.0})
+    capsys.readouterr()
+    for words in (("key", "info", "other"), ("key", "delete", "other"), ("budget", "reset", "key", "other")):
+        assert run(*words) == 1
+        assert "There is no such key. No key has the alias 'other' either." in capsys.readouterr().err
+    before = len(front.asked)
+    assert run("key", "block", "sk-mistyped") == 1
+    assert len(front.asked) == before + 1, "a secret is not sent as an alias"
+
+
+def test_limits_of_other_kinds_in_the_list(front: Front, capsys: Capture) -> None:
+    windows = [{"max_budget": 0.00001, "budget_duration": "1d"}, {"max_budget": 2, "budget_duration": "1h"}]
+    keys = [
+        {"token_id": "k1", "max_budget": None, "budget_limits": [], "model_max_budget": {"gpt-*": {"budget_limit": 1}}},
+        {"token_id": "k2", "max_budget": None, "budget_limits": windows, "model_max_budget": {}},
+        {"token_id": "k3", "max_budget": None, "team_id": "t", "budget_limits": [], "model_max_budget": {}},
+        {"token_id": "k4", "max_budget": 0, "budget_limits": windows},
+    ]
+    front.say("GET /key/list", {"keys": keys, "total_pages": 1})
+    assert run("key", "list") == 0
+    model, several, team, zero = capsys.readouterr().out.splitlines()[1:]
+    assert "per model" in model
+    assert "$0.00001/1d, $2.00/1h" in several
+    assert "no limit" not in team
+    assert "$0.00" in zero
+
+
+def test_small_amounts_have_no_exponent(front: Front, capsys: Capture) -> None:
+    windows = [{"max_budget": 2e-7, "reset_at": None}]
+    front.say("GET /key/info", {"info": {"spend": 1e-05, "rpm_limit": 5, "budget_limits": windows, "big": 2e16}})
+    assert run("key", "info", "k") == 0
+    out = capsys.readouterr().out
+    assert "0.00001\n" in out
+    assert '"max_budget":0.0000002' in out
+    assert "e-0" not in out
+    assert "20000000000000000" in out
 
 
 def test_info_leaves_out_what_is_empty(front: Front, capsys: Capture) -> None:

@@ -149,10 +149,38 @@ def test_it_takes_no_crumbs_while_the_ledger_may_have_more(desk: Desk) -> None:
 
 
 def test_it_takes_what_there_is_when_the_ledger_has_no_more(desk: Desk) -> None:
+    """A share that is kept for others is no reason for crumbs; a ledger that gave all it had is."""
     desk.given(chain(), 10, 210, tight=True)
+    assert desk.hold(chain(), 100, 900) is None
+    token = desk.wait(chain(), 100, 900)
+    ask = desk.asks[-1]
+    assert (ask.need, ask.fill) == (110, 910)
+    desk.answer(ask, 510, tight=True)
+    assert desk.held(token).amount == 500
+    desk.settle(desk.held(token), 100)
+    asked = len(desk.asks)
     hold = desk.hold(chain(), 100, 900)
     assert hold is not None
-    assert hold.amount == 200
+    assert hold.amount == 400
+    assert len(desk.asks) == asked
+
+
+def test_each_of_several_has_an_ask_of_its_own_while_the_ledger_has_more(desk: Desk) -> None:
+    tokens = [desk.wait(chain(), 100, 900) for _ in range(3)]
+    assert (desk.asks[0].need, desk.asks[0].fill, desk.asks[0].want) == (100, 900, 900)
+    desk.answer(desk.asks[0], 1_100, tight=True)
+    assert desk.held(tokens[0]).amount == 900
+    assert desk.fate(tokens[1]) is None, "200 are there, and more may be had"
+    assert (desk.asks[1].need, desk.asks[1].fill) == (1_000, 1_800)
+    desk.answer(desk.asks[1], 1_800, tight=True)
+    assert desk.held(tokens[1]).amount == 900
+    desk.answer(desk.asks[2], 2_000, tight=True)
+    assert desk.held(tokens[2]).amount == 200
+
+
+def test_a_call_that_knows_its_price_leaves_the_shares_alone(desk: Desk) -> None:
+    desk.wait(chain(), 100)
+    assert desk.asks[0].fill == 0
 
 
 def test_it_takes_what_there_is_when_nobody_answers(desk: Desk) -> None:

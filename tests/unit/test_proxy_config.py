@@ -220,6 +220,40 @@ def test_unknown_keys_are_warned_of_by_name(tmp_path: Path) -> None:
         assert f"{place}: not in force in this version, ignored" in warnings
 
 
+def test_keys_of_ignored_sections_are_named_one_by_one(tmp_path: Path) -> None:
+    text = ONE + (
+        "litellm_settings: {drop_params: true, num_retries: 2, max_budget: null}\n"
+        "general_settings: {master_key: sk-x, database_url: y}\n"
+    )
+    warnings = read(tmp_path, text).warnings
+    named = [warning.partition(": ")[2].partition(":")[0] for warning in warnings]
+    assert named == [
+        "litellm_settings.drop_params", "litellm_settings.num_retries", "litellm_settings.max_budget",
+        "general_settings.master_key", "general_settings.database_url",
+    ]  # fmt: skip
+    assert "TUNDISH_MASTER_KEY" in warnings[3]
+    assert not any("sk-x" in warning for warning in warnings)
+    [bare] = read(tmp_path, ONE + "litellm_settings:\n").warnings
+    assert "litellm_settings: not in force" in bare
+
+
+@pytest.mark.parametrize(
+    ("more", "place", "instead"),
+    [
+        ("litellm_settings: {max_budget: 0}\n", "litellm_settings.max_budget", "/organization/update"),
+        ("litellm_settings:\n  upperbound_key_generate_params: {max_budget: 5}\n",
+         "litellm_settings.upperbound_key_generate_params", "max_budget of an organization"),
+        ("litellm_settings:\n  default_key_generate_params: {max_budget: 5}\n",
+         "litellm_settings.default_key_generate_params", "default_key_budget_id"),
+        ("      max_budget: 5\n", "model_list[0].litellm_params.max_budget", "model_max_budget"),
+    ],
+)  # fmt: skip
+def test_budgets_that_would_not_be_enforced_stop_the_start(tmp_path: Path, more: str, place: str, instead: str) -> None:
+    said = mistake(tmp_path, ONE + more)
+    assert f"{place} is not enforced" in said
+    assert instead in said
+
+
 def test_prices_of_the_file_stand(tmp_path: Path) -> None:
     prices = "input_cost_per_token: 0.0000025\n      output_cost_per_token: 1e-5\n"
     deployment = read(tmp_path, ONE + f"      {prices}      cache_read_input_token_cost: 1.25e-6\n").models["gpt-4o"][0]

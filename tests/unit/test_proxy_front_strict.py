@@ -10,8 +10,7 @@ from typing import Any, cast
 import pytest
 
 from services.proxy.domain.prices import PriceBook
-from services.proxy.domain.strict import LEAST_OUTPUT_TOKENS
-from services.proxy.journal import Journal
+from services.proxy.journal import Journal, JournalError
 from services.proxy.publisher import Publisher
 from services.proxy.till import Books
 from shared.bus import Bus
@@ -19,6 +18,7 @@ from shared.ids import InstanceId
 from shared.pricing import PriceRow, Rates, estimate
 from shared.telemetry import Metrics
 from tests.support.data_plane import (
+    BOTH_SECRET,
     MODEL_SECRET,
     NANO_PER_INPUT,
     NANO_PER_OUTPUT,
@@ -36,6 +36,8 @@ from tests.unit.asgi_driver import Exchange, http_scope, pieces
 HI = [{"role": "user", "content": "hi"}]
 IMAGE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a.example/b.png"}}]}]
 TEMPLATE = 64
+FLOOR = 100
+"""What `default_output_tokens` is in these tests."""
 
 
 @pytest.fixture
@@ -111,11 +113,12 @@ async def test_the_cap_is_what_the_budget_affords(plane: DataPlane) -> None:
 
 async def test_the_least_output_must_fit(plane: DataPlane) -> None:
     raw = chat(messages=HI)
-    plane.enforcer.limit = estimate(len(raw) + TEMPLATE, LEAST_OUTPUT_TOKENS, ROW) - 1
+    plane.enforcer.limit = estimate(len(raw) + TEMPLATE, FLOOR, ROW) - 1
     answer = await call(plane, raw)
     assert (answer.status, answer.error["code"]) == (402, "budget_exceeded")
     fits = answer.error["budget"]["max_tokens_that_fit"]
-    assert 1 <= fits < LEAST_OUTPUT_TOKENS
+    assert 16 <= fits < FLOOR
+    assert f"(no max_tokens was sent, {FLOOR} assumed; send max_tokens to need less)" in answer.error["message"]
     assert f"max_tokens of at most {fits}" in answer.error["message"]
     assert not plane.upstream.requests
     assert plane.quiet()
@@ -123,7 +126,7 @@ async def test_the_least_output_must_fit(plane: DataPlane) -> None:
 
 async def test_what_was_said_to_fit_does(plane: DataPlane) -> None:
     raw = chat(messages=HI)
-    plane.enforcer.limit = estimate(len(raw) + TEMPLATE, LEAST_OUTPUT_TOKENS, ROW) - 1
+    plane.enforcer.limit = estimate(len(raw) + TEMPLATE, FLOOR, ROW) - 1
     refused = await call(plane, raw)
     fits = refused.error["budget"]["max_tokens_that_fit"]
     reply(plane)
@@ -254,11 +257,47 @@ async def test_tickets_are_settled_with_what_was_used(plane: DataPlane) -> None:
     reply(plane)
     after = await call(plane, chat(messages=HI), RATED_SECRET)
     spent = 10_000 - int(after.headers["x-ratelimit-remaining-tokens"])
-    guess = -(-len(chat(messages=HI)) // 3) + 100
-    assert spent == 14 + guess
+    assert spent == 14 + 14, "a finished call counts what it used"
     refused = await call(plane, chat(messages=HI), RATED_SECRET)
     assert (refused.status, refused.error["code"]) == (429, "rate_limit_exceeded")
     assert plane.quiet()
+
+
+async def test_the_headers_of_a_stream_say_what_was_estimated(plane: DataPlane) -> None:
+    usage = b'data: {"choices":[],"model":"gpt-4o","usage":{"prompt_tokens":10,"completion_tokens":4}}\n\n'
+    plane.upstream.stream(usage, b"data: [DONE]\n\n")
+    raw = chat(messages=HI, stream=True)
+    answer = await call(plane, raw, RATED_SECRET)
+    assert int(answer.headers["x-ratelimit-remaining-tokens"]) == 10_000 - 100 - -(-len(raw) // 3)
+    reply(plane)
+    after = await call(plane, chat(messages=HI), RATED_SECRET)
+    assert after.headers["x-ratelimit-remaining-tokens"] == str(10_000 - 14 - 14)
+
+
+@pytest.mark.parametrize("why", ["exceeded", "reserved", "unreachable", "journal"])
+async def test_a_call_refused_before_it_left_counts_under_no_limit(
+    plane: DataPlane, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        if why == "unreachable":
+            plane.enforcer.faults.extend(["lost"] * 100)
+        elif why == "journal":
+
+            def broken(record: object) -> None:
+                raise JournalError("no space")
+
+            patch.setattr(plane.journal, "opened", broken)
+        else:
+            plane.enforcer.limit = 0
+            plane.enforcer.short = "exceeded" if why == "exceeded" else "reserved"
+        for _ in range(4):
+            answer = await call(plane, chat(messages=HI), BOTH_SECRET)
+            assert answer.error["code"] in (f"budget_{why}", f"ledger_{why}", "journal_unavailable")
+            assert answer.headers["x-ratelimit-remaining-requests"] == "2"
+            assert answer.headers["x-ratelimit-remaining-tokens"] == "10000"
+            assert answer.headers["x-ratelimit-reset-requests"] == "0s"
+    assert plane.quiet()
+    assert plane.limits.admitted == 0
 
 
 @pytest.mark.parametrize("how", ["connect", "reset", "defect", "refused"])

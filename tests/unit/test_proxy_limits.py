@@ -113,7 +113,8 @@ def test_tokens_are_estimated_first_and_settled_once(limits: RateLimits) -> None
     who = caller(Limits(tpm=1_000))
     first = take(limits, who, 600)
     error = refused(limits, who, 500)
-    assert "600 were used in the last 60 seconds and this call may need 500" in error.message
+    assert "600 were used in the last 60 seconds (600 of them are estimates of calls in flight" in error.message
+    assert "and this call may need 500." in error.message
     first.settle(100)
     first.settle(0)
     take(limits, who, 900)
@@ -160,7 +161,7 @@ def test_a_refused_call_counts_nowhere(limits: RateLimits) -> None:
 def test_limits_of_team_and_organization_are_shared_by_their_keys(limits: RateLimits) -> None:
     one, two = (caller(team=Limits(rpm=1), key_id=key_id) for key_id in ("k1", "k2"))
     take(limits, one)
-    assert "team t1: 1 requests per minute" in refused(limits, two).message
+    assert "team t1: 1 request per minute (rpm_limit); 1 was used" in refused(limits, two).message
     one, two = (caller(org=Limits(rpm=1), key_id=key_id) for key_id in ("k3", "k4"))
     take(limits, one)
     assert "organization 'acme'" in refused(limits, two).message
@@ -263,3 +264,124 @@ def test_a_wait_for_what_others_used_leaves_them_time_to_say_so(limits: RateLimi
     take(limits, who)
     limits.fleet.heard(News(instance="other", seq=1, at_ms=5), clock.monotonic_ms())
     assert dict(refused(limits, who).headers)[b"retry-after-ms"] == str(WINDOW_MS + 1_000 + 50).encode()
+
+
+# ---- calls that do not take place, and calls in flight -----------------------------------------------------
+
+
+def test_a_call_that_is_taken_back_was_never_there(limits: RateLimits, clock: FakeClock) -> None:
+    who = caller(Limits(rpm=2, tpm=1_000, parallel=1), team=Limits(rpm=2))
+    for _ in range(20):
+        ticket = take(limits, who, 900)
+        ticket.take_back()
+        ticket.take_back()
+        ticket.settle(500)
+        assert dict(ticket.headers)[b"x-ratelimit-remaining-requests"] == b"2"
+        assert dict(ticket.headers)[b"x-ratelimit-remaining-tokens"] == b"1000"
+        assert dict(ticket.headers)[b"x-ratelimit-reset-requests"] == b"0s"
+    assert limits.admitted == 0
+    done = take(limits, who, 900)
+    done.settle(100)
+    done.take_back()
+    assert dict(done.headers)[b"x-ratelimit-remaining-tokens"] == b"900"
+    assert dict(done.headers)[b"x-ratelimit-remaining-requests"] == b"1"
+
+
+def test_what_is_taken_back_after_a_minute_takes_nothing_else_along(limits: RateLimits, clock: FakeClock) -> None:
+    who = caller(Limits(rpm=5, tpm=1_000))
+    ticket = take(limits, who, 900)
+    clock.advance(61)
+    other = take(limits, who, 300)
+    ticket.take_back()
+    assert dict(other.headers)[b"x-ratelimit-remaining-requests"] == b"4"
+    assert dict(other.headers)[b"x-ratelimit-remaining-tokens"] == b"700"
+
+
+def test_others_hear_that_a_call_was_taken_back(limits: RateLimits, clock: FakeClock) -> None:
+    who = caller(Limits(rpm=2, tpm=1_000, parallel=1))
+    there = RateLimits(clock, InstanceId("other"))
+
+    def tell() -> None:
+        for news in limits.fleet.tick(clock.monotonic_ms()):
+            there.fleet.heard(news, clock.monotonic_ms())
+
+    ticket = take(limits, who, 600)
+    tell()
+    theirs = there._plan(who, "gpt-4o")
+    assert [quota.room(clock.monotonic_ms()) for quota, *_ in theirs.items] == [1, 400, 0]
+    ticket.take_back()
+    tell()
+    assert [quota.room(clock.monotonic_ms()) for quota, *_ in theirs.items] == [2, 1_000, 1]
+
+
+def test_they_hear_it_again_if_they_missed_it(limits: RateLimits, clock: FakeClock) -> None:
+    who = caller(Limits(rpm=2, tpm=1_000, parallel=1))
+    there = RateLimits(clock, InstanceId("other"))
+    ticket = take(limits, who, 600)
+    for news in limits.fleet.tick(clock.monotonic_ms()):
+        there.fleet.heard(news, clock.monotonic_ms())
+    ticket.take_back()
+    limits.fleet.tick(clock.monotonic_ms())
+    clock.advance(6)
+    for news in limits.fleet.tick(clock.monotonic_ms()):
+        there.fleet.heard(news, clock.monotonic_ms())
+    theirs = there._plan(who, "gpt-4o")
+    assert [quota.room(clock.monotonic_ms()) for quota, *_ in theirs.items] == [2, 1_000, 1]
+
+
+def test_a_wait_for_estimates_in_flight_is_a_second(limits: RateLimits, clock: FakeClock) -> None:
+    who = caller(Limits(tpm=1_000))
+    first = take(limits, who, 600)
+    clock.advance(5)
+    error = refused(limits, who, 500)
+    assert dict(error.headers)[b"retry-after-ms"] == b"1000"
+    first.settle(550)
+    error = refused(limits, who, 500)
+    assert dict(error.headers)[b"retry-after-ms"] == b"56000"
+    assert "in flight" not in error.message
+    take(limits, who, 100)
+    error = refused(limits, who, 500)
+    assert dict(error.headers)[b"retry-after-ms"] == b"56000", "what is in flight is not what stands in the way"
+    assert "100 of them are estimates of calls in flight" in error.message
+
+
+def test_the_estimate_of_a_call_that_outlasts_the_window_is_in_nobody_s_way(
+    limits: RateLimits, clock: FakeClock
+) -> None:
+    who = caller(Limits(tpm=1_000))
+    slow = take(limits, who, 900)
+    clock.advance(61)
+    take(limits, who, 900).settle(900)
+    error = refused(limits, who, 500)
+    assert dict(error.headers)[b"retry-after-ms"] == b"61000"
+    assert "in flight" not in error.message
+    slow.settle(100)
+
+
+def test_estimates_at_other_instances_are_waited_for_as_well(limits: RateLimits, clock: FakeClock) -> None:
+    who = caller(Limits(tpm=1_000))
+    there = RateLimits(clock, InstanceId("other"))
+    ticket = take(limits, who, 900)
+
+    def tell() -> None:
+        for one, two in ((limits, there), (there, limits)):
+            for news in one.fleet.tick(clock.monotonic_ms()):
+                one.fleet.heard(news, clock.monotonic_ms())
+                two.fleet.heard(news, clock.monotonic_ms())
+
+    for _ in range(3):
+        clock.advance(0.6)
+        tell()
+    assert dict(refused(there, who, 500).headers)[b"retry-after"] == b"1"
+    ticket.settle(900)
+    tell()
+    assert int(dict(refused(there, who, 500).headers)[b"retry-after"]) > 50
+
+
+def test_the_output_that_was_assumed_is_told(limits: RateLimits) -> None:
+    who = caller(Limits(tpm=1_000))
+    take(limits, who, 600).settle(600)
+    with pytest.raises(Refused) as caught:
+        limits.admit(who, "gpt-4o", 1_020, 1_000)
+    said = "may need 1,020 (no max_tokens was sent, so 1,000 output tokens are assumed; send max_tokens to need less)"
+    assert said in caught.value.message

@@ -46,8 +46,12 @@ def test_exceeded_says_it_all() -> None:
     answer = refused("exceeded")
     assert (answer.status, answer.code, answer.kind) == (402, "budget_exceeded", "budget_exceeded")
     assert dict(answer.headers) == {b"x-should-retry": b"false"}
-    for part in ("team 'search'", "$0.049", "$0.05", "2026-01-31T00:00:00Z", "up to $0.01", "max_tokens of at most 15"):
+    for part in ("team 'search'", "$0.049", "$0.05", "2026-01-31T00:00:00Z", "up to $0.01", "30d budget of"):
         assert part in answer.message
+    assert "$0.05 is spent and $0.000001 is reserved for other calls. It resets at" in answer.message
+    assert "ask your platform team to raise it if it must go on before" in answer.message
+    assert "would still fit" not in answer.message, "nobody wants an answer of 15 tokens"
+    assert "max_tokens of at most 16 would still fit" in refused("exceeded", replace(REFUSAL, room=410_000)).message
     assert answer.extra is not None
     assert answer.extra["budget"] == {
         "scope": "team",
@@ -104,12 +108,16 @@ def test_reserved_is_worth_a_retry() -> None:
     assert (answer.status, answer.code, answer.kind) == (429, "budget_reserved", "budget_reserved")
     assert dict(answer.headers) == {b"retry-after": b"7"}
     assert "Try again in 7 s" in answer.message
+    assert "What is left of the 30d budget of the team 'search' ($0.05, $0.049 spent, $0.000001 reserved)" in (
+        answer.message
+    )
+    assert "reserved" not in refused("exceeded", replace(REFUSAL, reserved=0)).message
     assert dict(refused("reserved").headers) == {b"retry-after": b"1"}
 
 
 def test_a_budget_without_end_and_alias() -> None:
     answer = refused("exceeded", replace(REFUSAL, window_end_s=None, alias=None, duration=""))
-    assert "team t1" in answer.message
+    assert answer.message.startswith("The budget of the team t1 does not")
     assert "does not reset" in answer.message
     assert answer.extra is not None
     budget = cast(dict[str, Any], answer.extra["budget"])

@@ -12,9 +12,10 @@ from services.proxy.domain.dialect import BadRequest, outgoing_fields, read_requ
 from services.proxy.domain.facts import ModelFacts
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.prepare import Prepared, prepare
-from services.proxy.domain.strict import LEAST_OUTPUT_TOKENS, UNKNOWN_OUTPUT_TOKENS, Bound, bound
+from services.proxy.domain.strict import ROOM_TOKENS_MIN, UNKNOWN_OUTPUT_TOKENS, Bound, bound
 from shared.pricing import PriceRow, Rates, Usage, dearest, estimate, price
 
+FLOOR = 1_000
 CHAT, EMBEDDINGS = Endpoint.CHAT, Endpoint.EMBEDDINGS
 GPT = ModelFacts(
     context_window=128_000,
@@ -43,7 +44,7 @@ def body(**fields: Any) -> bytes:
 
 def bounded(raw: bytes, facts: ModelFacts = GPT, endpoint: Endpoint = CHAT, guess: int = 10) -> Bound:
     asked = read_request(raw, endpoint, None)
-    return bound(asked, outgoing_fields(raw, model=None, inject_usage=False), len(raw), facts, guess)
+    return bound(asked, outgoing_fields(raw, model=None, inject_usage=False), len(raw), facts, guess, FLOOR)
 
 
 def refusal(raw: bytes, facts: ModelFacts = GPT, endpoint: Endpoint = CHAT) -> str | None:
@@ -198,14 +199,14 @@ def test_a_cap_that_the_deployment_may_overlook_is_said_again() -> None:
         (O3, 10, 100_000, "max_completion_tokens"),
         (UNKNOWN, 10, UNKNOWN_OUTPUT_TOKENS, "max_tokens"),
         (PHI, 400, 15_984, "max_tokens"),
-        (PHI, 20_000, LEAST_OUTPUT_TOKENS, "max_tokens"),
+        (PHI, 20_000, ROOM_TOKENS_MIN, "max_tokens"),
     ],
 )
 def test_without_a_cap_ours_leaves_room_for_the_prompt(facts: ModelFacts, guess: int, ceiling: int, field: str) -> None:
     found = bounded(body(), facts, guess=guess)
     assert (found.cap, found.ceiling, found.field) == (None, ceiling, field)
     need = found.need(ROW)
-    assert need.output == min(ceiling, LEAST_OUTPUT_TOKENS)
+    assert need.output == min(ceiling, FLOOR)
     assert need.most == estimate(found.prompt, ceiling, ROW)
     assert found.cap_for(need.most, ROW) == ceiling
     assert found.cap_for(need.amount, ROW) >= need.output

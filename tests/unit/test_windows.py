@@ -276,3 +276,23 @@ def test_zones_are_checked() -> None:
     for bad in ("Mars/Olympus", "", "../../etc/passwd", "/etc/passwd", "Europe", "a\0b"):
         with pytest.raises(WindowError, match="IANA"):
             check_zone(bad)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("1M", "1mo"), ("1min", "1m"), ("30D", "30d"), ("month", "monthly"), ("2 weeks", "2w"), ("1hr", "1h"),
+        ("Daily", "daily"), ("year", "yearly"), ("12months", "12mo"), ("7 d", "7d"), ("90secs", "90s"),
+    ],
+)  # fmt: skip
+def test_a_wrong_duration_is_told_the_nearest(written: str, meant: str) -> None:
+    with pytest.raises(WindowError, match=f"did you mean '{meant}'.*hourly, daily, weekly, monthly or yearly"):
+        parse_duration(written)
+
+
+@pytest.mark.parametrize("written", ["", "soon", "30", "0d", "-1d", "m", "x" * 500, "1fortnight", "5daily"])
+def test_what_means_nothing_is_told_what_is_taken(written: str) -> None:
+    with pytest.raises(WindowError) as error:
+        parse_duration(written)
+    assert "did you mean" not in str(error.value)
+    assert len(str(error.value)) < 250

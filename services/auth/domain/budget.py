@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from services.auth.domain.values import field_of
 from shared.errors import ApiError
 from shared.events import BudgetTerms, WindowTerms
 from shared.windows import follows_zone, parse_duration
@@ -78,7 +79,7 @@ def patched(before: BudgetTerms, patch: BudgetPatch) -> BudgetTerms:
 
 
 def checked(terms: WindowTerms, field: str) -> WindowTerms:
-    """A window's terms if they make sense. Raises ApiError 400 naming the field (of the main window: each its own)."""
+    """A window's terms if they make sense. Raises ApiError 400 naming the place (of the main window: each field)."""
     main = field == FIELDS["limit_nusd"]
     if terms.limit_nusd is not None and terms.soft_nusd is not None and terms.soft_nusd > terms.limit_nusd:
         raise _refused(FIELDS["soft_nusd"] if main else field, "soft_budget is above max_budget: it would never warn.")
@@ -141,8 +142,10 @@ def _refuse_twins(terms: BudgetTerms) -> None:
         seen.add(identity(window))
 
 
-def _refused(field: str, text: str) -> ApiError:
-    return ApiError(400, "invalid_value", f"{field}: {text}", param=field)
+def _refused(place: str, text: str) -> ApiError:
+    return ApiError(
+        400, "invalid_value", text if text.startswith(f"{place} ") else f"{place}: {text}", param=field_of(place)
+    )
 
 
 def _idle(field: str, needs: str) -> ApiError:

@@ -10,6 +10,8 @@ import msgspec
 
 from shared.errors import ApiError
 
+NAMED_MAX = 20
+"""Fields that one error names."""
 MONEY = (
     "max_budget",
     "soft_budget",
@@ -171,23 +173,33 @@ DELETE_KEYS = Fields(known=("keys", "key_aliases"), refused={})
 def sift(body: dict[str, object], fields: Fields) -> dict[str, object]:
     """The fields that have an effect. Raises ApiError 400 naming every other one that asks for something."""
     kept: dict[str, object] = {}
+    wrong: list[str] = []
     for name, value in body.items():
         if name in fields.known:
             kept[name] = value
-        elif name in fields.refused:
-            if not _asks_nothing(value) and not _among(value, fields.harmless.get(name, ())):
-                raise ApiError(
-                    400, "field_not_supported", f"{name} is not in force: {fields.refused[name]}.", param=name
-                )
-        else:
-            raise ApiError(400, "unknown_field", _unknown(name, fields), param=name[:100])
+        elif name not in fields.refused or not (_asks_nothing(value) or _among(value, fields.harmless.get(name, ()))):
+            wrong.append(name)
+    if wrong:
+        raise _refusal(wrong, fields)
     return kept
 
 
-def _unknown(name: str, fields: Fields) -> str:
-    near = get_close_matches(name, fields.known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"use {', '.join(fields.known)}."
-    return f"{name[:100]!r} is not a field of this request: {hint}"
+def _refusal(wrong: list[str], fields: Fields) -> ApiError:
+    """One error that names all of them; code and param are those of the first."""
+    said: list[str] = []
+    for name in wrong[:NAMED_MAX]:
+        if name in fields.refused:
+            said.append(f"{name} is not in force: {fields.refused[name]}.")
+        else:
+            near = get_close_matches(name[:100], fields.known, n=1)
+            said.append(f"{name[:100]!r} is not a field of this request{f': did you mean {near[0]}?' if near else '.'}")
+            if not near:
+                known = f"Use {', '.join(fields.known)}."
+                said = [text for text in said if text != known] + [known]
+    if len(wrong) > NAMED_MAX:
+        said.append(f"{len(wrong) - NAMED_MAX} more are not in force either.")
+    code = "field_not_supported" if wrong[0] in fields.refused else "unknown_field"
+    return ApiError(400, code, " ".join(said), param=wrong[0][:100])
 
 
 def _asks_nothing(value: object) -> bool:

@@ -15,6 +15,8 @@ MODELS_MAX = 200
 METADATA_BYTES_MAX = 16 * 1024
 METADATA_DEPTH_MAX = 32
 LIMIT_MAX = 10**12
+DOLLARS_MAX = 1e9
+DOLLARS_MIN = 1e-9
 BUDGET_LIMITS_MAX = 8
 """Windows of one scope beside that of `max_budget`."""
 MODEL_BUDGETS_MAX = 50
@@ -32,9 +34,14 @@ _SECRET = re.compile(r"sk-[\x21-\x7e]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def problem(param: str, text: str) -> ApiError:
-    """The refusal of a value."""
-    return ApiError(400, "invalid_value", f"{param}: {text}", param=param)
+def problem(place: str, text: str) -> ApiError:
+    """The refusal of a value at a place such as `max_budget` or `budget_limits[0].max_budget`."""
+    return ApiError(400, "invalid_value", f"{place}: {text}", param=field_of(place))
+
+
+def field_of(place: str) -> str:
+    """The field of the request that a place is in."""
+    return re.split(r"[.\[]", place, maxsplit=1)[0]
 
 
 def name(param: str, value: str | None) -> str | None:
@@ -73,6 +80,14 @@ def models(value: Sequence[str] | None, *, param: str = "models") -> tuple[str, 
 def metadata(value: dict[str, object] | None) -> dict[str, object]:
     """Free-form notes, bounded in size and depth."""
     notes = value or {}
+    for misplaced in ("model_rpm_limit", "model_tpm_limit"):
+        if notes.get(misplaced) not in (None, {}):
+            raise ApiError(
+                400,
+                "field_not_supported",
+                f"metadata.{misplaced} is not in force there: send {misplaced} beside metadata.",
+                param="metadata",
+            )
     if _depth(notes) > METADATA_DEPTH_MAX:
         raise problem("metadata", f"nested deeper than {METADATA_DEPTH_MAX} levels")
     encoded = msgspec.json.encode(notes)
@@ -88,9 +103,14 @@ def money(param: str, value: float | None) -> int | None:
     if value is None:
         return None
     try:
-        return nusd_from_usd(value)
+        nusd = nusd_from_usd(value)
     except MoneyError as error:
         raise problem(param, str(error)) from error
+    if value > DOLLARS_MAX:
+        raise problem(param, f"{value!r} is more than a billion dollars, which is the most that can be set")
+    if 0 < value < DOLLARS_MIN:
+        raise problem(param, f"{value!r} is less than a billionth of a dollar, the smallest amount that is counted")
+    return nusd
 
 
 def limit(param: str, value: int | None) -> int | None:

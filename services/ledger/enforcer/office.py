@@ -194,6 +194,7 @@ class Office:
                     await self._answer_until_doubt()
             finally:
                 self.standing = "standby"
+                self._doubt.set()  # whatever becomes of the cancellation, the lease is not renewed any more
                 renewing.cancel()
 
     async def _answer_until_doubt(self) -> None:
@@ -260,9 +261,9 @@ class Office:
             await asyncio.sleep(SWEEP_REST_S if complete else SWEEP_S)
 
     async def _renew(self) -> None:
-        while True:
+        while not self._doubt.is_set():
             await asyncio.sleep(LEASE_RENEW_S)
-            if not await self.lease.renew():
+            if not self._doubt.is_set() and not await self.lease.renew():
                 self._on_doubt("somebody else holds the lease")
 
     # ---- what is heard -------------------------------------------------------------------------------

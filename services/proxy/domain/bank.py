@@ -76,7 +76,7 @@ class Bank:
             return None
         room = wallet.granted - wallet.returned - wallet.spent - wallet.holds
         if room < most:
-            if room < amount or not wallet.tight:
+            if room < amount or not wallet.short:
                 return None
             most = room
         wallet.take(most, now_ms)
@@ -297,7 +297,7 @@ class Bank:
         if flight is None or flight.request.rseq != answer.rseq:
             self._counter.serve(purse, now_ms)
             return
-        self._land(purse)
+        self._land(purse, flight.token)
         if fresh or answer.verdict == "ok":
             self._take_in(purse, answer, flight, now_ms)
         else:
@@ -306,11 +306,13 @@ class Bank:
             self._ask(purse, now_ms)
         self._agenda.plan(purse)
 
-    def _land(self, purse: Purse) -> None:
-        """The ask in flight has ended."""
+    def _land(self, purse: Purse, token: int | None = None) -> None:
+        """The ask in flight has ended: by its answer for the call with `token`, or for nobody (None), whom all of those
+        it was for have waited for in vain."""
         purse.flight = None
         for waiter in purse.waiting:
-            waiter.tried = waiter.tried or waiter.asked
+            if waiter.asked and (token is None or waiter.token == token):
+                waiter.tried = True
 
     def _take_in(self, purse: Purse, answer: Answer, flight: Flight, now_ms: int) -> None:
         """Act on the verdict about a flight."""
@@ -320,6 +322,7 @@ class Bank:
             return
         refused = answer.verdict != "ok"
         wallet.tight = answer.tight or refused
+        wallet.short = answer.granted < flight.request.fill
         self._counter.serve(purse, now_ms)
         if first and answer.verdict != "exceeded":
             self.refusals.not_exceeded(wallet.lineage, first)

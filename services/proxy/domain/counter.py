@@ -60,7 +60,7 @@ class Counter:
             return True
         if room < waiter.amount:
             return False
-        return waiter.tried or wallet.tight or self.refusals.would_refuse(wallet.lineage, waiter.most, now_ms)
+        return waiter.tried or wallet.short or self.refusals.would_refuse(wallet.lineage, waiter.most, now_ms)
 
     def admit(self, purse: Purse, waiter: Waiter, now_ms: int) -> None:
         """One that fits has its money, as much as it can use of what there is."""

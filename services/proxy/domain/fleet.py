@@ -208,7 +208,8 @@ class Fleet:
             if not quota.queued:
                 continue
             quota.queued = False
-            if quota.own.total(now_ms) or (quota.gave and now_ms - quota.touched_ms < QUIET_MS):
+            told = quota.gave or quota.own.known  # what was taken back is said again too: others may have missed it
+            if quota.own.total(now_ms) or (told and now_ms - quota.touched_ms < QUIET_MS):
                 quota.whole = True
                 self._news[quota] = None
 

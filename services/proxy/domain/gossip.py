@@ -16,7 +16,8 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
 
     `id` ends in the kind: r requests, t tokens, p calls in flight. `rights` is the sender's part of the limit, `demand`
     what it was lately offered, `wants` how much more it could use, `gave` what it ever handed to other instances while
-    the limit was `limit`. `amounts` are its buckets: all of them when `whole`, else those that changed.
+    the limit was `limit`. `amounts` are its buckets: all of them when `whole`, else those that changed. `in_flight` is
+    what of them are estimates of calls that have not ended.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     gave: dict[str, int]
     amounts: tuple[tuple[int, int], ...]
     whole: bool
+    in_flight: int = 0
 
 
 class News(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

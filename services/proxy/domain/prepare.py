@@ -95,7 +95,7 @@ def prepare(
     fields = outgoing_fields(body, model=target.body_model, inject_usage=inject)
     row = deployment.versions_row or row
     guess = prompt_tokens(asked, body, facts)
-    limit = bound(asked, fields, len(body), facts, guess)
+    limit = bound(asked, fields, len(body), facts, guess, default_output)
     need = limit.need(row)
     return Prepared(
         url=target.url,

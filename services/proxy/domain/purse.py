@@ -63,8 +63,8 @@ def slot_of(key_id: str, model: str) -> str:
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """A call that waits for at least `amount`, at best `most`. `asked`: the ask in flight has counted it; `tried`: such
-    an ask has ended, so that it takes less than `most` if there is no more."""
+    """A call that waits for at least `amount`, at best `most`. `asked`: the ask in flight has counted it; `tried`: an
+    ask that was for it has ended, so that it takes less than `most` if there is no more."""
 
     token: int
     chain: Chain
@@ -133,12 +133,16 @@ class Purse:
 
 
 def ask_for(purse: Purse, instance: InstanceId, siblings: list[Wallet], now_ms: int) -> Ask:
-    """One request for all that wait and what is likely to come; rows of siblings ride along."""
+    """One request for all that wait and what is likely to come; rows of siblings ride along.
+
+    It is for the first who waits (`need`, and `fill` if that one can use more); the others are served from what is
+    given beyond, or have the next request.
+    """
     wallet = purse.wallet
     waiting = purse.live()
     for waiter in waiting:
         waiter.asked = True
-    first = waiting[0].amount if waiting else 0
+    first, most = (waiting[0].amount, waiting[0].most) if waiting else (0, 0)
     base = wallet.returned + wallet.spent + wallet.holds
     wanted = sum(waiter.most for waiter in waiting) + wallet.ahead(now_ms)
     wallet.rseq += 1
@@ -152,6 +156,7 @@ def ask_for(purse: Purse, instance: InstanceId, siblings: list[Wallet], now_ms: 
         rseq=wallet.rseq,
         need=base + first,
         want=base + max(first, wanted),
+        fill=base + most if most > first else 0,
         least=min((waiter.amount for waiter in waiting), default=0),
         sent_ms=now_ms,
         rows=(wallet.row(), *(sibling.row() for sibling in siblings)),

@@ -14,12 +14,12 @@ from typing import Protocol
 import msgspec
 
 from services.proxy.domain.gossip import Row
-from services.proxy.domain.rates import BUCKET_MS, NEVER_MS, WINDOW_MS, Gauge, Window, wait_ms
+from services.proxy.domain.rates import BUCKET_MS, NEVER_MS, WINDOW_MS, Estimates, Gauge, Window, wait_ms
 
 SETTLE_MS = 250
 """Gossip that arrives within this keeps the fleet within limit + N - 1 calls; later gossip within limit + N."""
-PARALLEL_WAIT_MS = 1_000
-"""When to ask again for a place among the calls in flight: nobody knows when one ends."""
+IN_FLIGHT_WAIT_MS = 1_000
+"""When to ask again for what calls in flight take, a place or estimated tokens: nobody knows when one ends."""
 WANT_FOR_MS = 1_000
 """How long what another instance wants is believed without being said again."""
 ROW_FOR_MS = 150_000
@@ -52,22 +52,24 @@ class Members(Protocol):
 class _Told:
     """What another instance last said of a limit."""
 
-    __slots__ = ("demand", "gave_me", "heard_ms", "limit", "peer", "rights", "seq", "used", "wants", "whole_seq")
+    __slots__ = (
+        "demand", "gave_me", "heard_ms", "in_flight", "limit", "peer", "rights", "seq", "used", "wants", "whole_seq",
+    )  # fmt: skip
 
     def __init__(self, peer: Peer, used: Window) -> None:
         self.peer = peer
         self.used = used
         self.seq = self.whole_seq = 0
-        self.limit = self.rights = self.demand = self.wants = self.gave_me = self.heard_ms = 0
+        self.limit = self.rights = self.demand = self.wants = self.gave_me = self.heard_ms = self.in_flight = 0
 
 
 class Quota:
     """The state of one limit here. Times are this instance's monotonic milliseconds."""
 
     __slots__ = (
-        "_cap", "_cap_until_ms", "_changed", "_demand", "_folded_ms", "_last_ms", "_members", "_offered", "_others",
-        "_others_last_ms", "_told", "_view", "base", "gave", "gone", "id", "limit", "next_ms", "own", "queued",
-        "rights", "said", "touched_ms", "whole",
+        "_before_ms", "_cap", "_cap_until_ms", "_changed", "_demand", "_folded_ms", "_last_ms", "_members", "_offered",
+        "_others", "_others_last_ms", "_told", "_view", "base", "estimates", "gave", "gone", "id", "limit", "next_ms",
+        "own", "queued", "rights", "said", "touched_ms", "whole",
     )  # fmt: skip
 
     def __init__(self, quota_id: str, limit: int, members: Members, now_ms: int) -> None:
@@ -75,6 +77,7 @@ class Quota:
         self.limit = limit
         self._members = members
         self.own: Window = self._empty()
+        self.estimates = Estimates()
         self._told: dict[str, _Told] = {}
         self.gave: dict[str, int] = {}
         self._others = 0
@@ -82,7 +85,7 @@ class Quota:
         self.base = self.rights = 0
         self._view = -1
         self.next_ms = 0
-        self._last_ms = -SETTLE_MS
+        self._last_ms = self._before_ms = -SETTLE_MS
         self._offered = 0
         self._demand = 0.0
         self._folded_ms = now_ms
@@ -121,8 +124,16 @@ class Quota:
         number = self.own.add(now_ms, weight)
         self._changed.add(number)
         self._offered += weight
+        self._before_ms = self._last_ms
         self._last_ms = self.touched_ms = now_ms
         return number
+
+    def take_back(self, number: int, weight: int, at_ms: int) -> None:
+        """A call that was added at `at_ms` does not take place: as if it had never been, to all who hear of it."""
+        self.change(number, -weight)
+        self._offered -= weight
+        if self._last_ms == at_ms:
+            self._last_ms = self._before_ms
 
     def change(self, number: int, amount: int) -> bool:
         """Set a call's weight right where it was counted; False when that lies outside the window by now."""
@@ -162,7 +173,28 @@ class Quota:
             return None
         excess = weight - self.room(now_ms)
         if self.id[-1] == "p":
-            return PARALLEL_WAIT_MS if excess > 0 else SETTLE_MS
+            return IN_FLIGHT_WAIT_MS if excess > 0 else SETTLE_MS
+        wait = self._window_wait_ms(weight, excess, now_ms)
+        if wait is not None and wait > IN_FLIGHT_WAIT_MS and self._in_the_way(excess, now_ms):
+            return IN_FLIGHT_WAIT_MS
+        return wait
+
+    def in_flight(self, now_ms: int) -> int:
+        """What of the fleet's use are estimates of calls that have not ended, as far as is known here."""
+        living = (told for told in self._told.values() if told.peer.alive)
+        others = sum(min(told.in_flight, told.used.total(now_ms - told.peer.offset_ms)) for told in living)
+        return self.estimates.total(now_ms) + others
+
+    def _in_the_way(self, excess: int, now_ms: int) -> bool:
+        """Whether a call would fit if those in flight turned out to use nothing."""
+        mine = self.estimates.total(now_ms)
+        if excess > self.in_flight(now_ms):
+            return False
+        trusted = now_ms <= self._members.trusted_until_ms
+        return trusted or (mine > 0 and self.own.total(now_ms) - mine <= self._share(now_ms))
+
+    def _window_wait_ms(self, weight: int, excess: int, now_ms: int) -> int | None:
+        """The wait until so much has dropped out of the window as stands in the way."""
         own = self.own.ends()
         until = wait_ms(own + self._others_ends(), excess, now_ms)
         if until is None:
@@ -212,7 +244,7 @@ class Quota:
             return
         told.seq, told.heard_ms = seq, now_ms
         told.limit, told.rights, told.demand, told.wants = row.limit, row.rights, row.demand, row.wants
-        told.gave_me = row.gave.get(self._members.me, 0)
+        told.gave_me, told.in_flight = row.gave.get(self._members.me, 0), row.in_flight
         theirs_ms = now_ms - peer.offset_ms
         if row.whole:
             told.whole_seq = seq
@@ -283,6 +315,7 @@ class Quota:
             gave=dict(self.gave),
             amounts=amounts,
             whole=self.whole,
+            in_flight=self.estimates.total(now_ms),
         )
         self._changed.clear()
         self.whole, self.said = False, True
@@ -344,7 +377,7 @@ class Quota:
     def _fold(self, now_ms: int) -> float:
         """What was lately offered: a sum that halves every second."""
         passed = now_ms - self._folded_ms
-        self._demand = self._demand * 0.5 ** (passed / 1_000) + self._offered
+        self._demand = max(0.0, self._demand * 0.5 ** (passed / 1_000) + self._offered)
         self._offered, self._folded_ms = 0, now_ms
         return self._demand
 

@@ -71,21 +71,41 @@ def _three(names: tuple[bytes, bytes, bytes], quotas: Iterable[Quota], now_ms: i
     )
 
 
-def refusal(rule: Rule, *, used: int, wanted: int, wait_ms: int | None, headers: Headers) -> Refused:
-    """429 in OpenAI's form. `used` is the whole fleet's, as far as is known; `wait_ms` None: waiting is of no use."""
+def refusal(
+    rule: Rule,
+    *,
+    used: int,
+    wanted: int,
+    wait_ms: int | None,
+    headers: Headers,
+    in_flight: int = 0,
+    assumed: int = 0,
+) -> Refused:
+    """429 in OpenAI's form. `used` is the whole fleet's, as far as is known; `wait_ms` None: waiting is of no use.
+
+    For tokens: `in_flight` of those used are estimates of calls that have not ended, `assumed` of those wanted are
+    output that the caller has not capped.
+    """
     scope = rule.scope
     name = f"{SCOPE_NAMES[scope.scope_kind]} {scope.alias!r}" if scope.alias else _plain(scope)
     kind = {"r": "requests", "t": "tokens", "p": "parallel"}[rule.kind]
     field = (FIELDS if rule.pattern is None else MODEL_FIELDS)[kind]
     models = "" if rule.pattern is None else f" for models {rule.pattern!r}"
     if kind == "parallel":
-        limit = f"{rule.limit:,} calls at a time ({field})"
-        state = f"{used:,} are in flight"
+        limit = f"{rule.limit:,} {_many('call', rule.limit)} at a time ({field})"
+        state = f"{used:,} {'is' if used == 1 else 'are'} in flight"
     else:
-        limit = f"{rule.limit:,} {kind} per minute ({field})"
-        state = f"{used:,} were used in the last 60 seconds"
+        limit = f"{rule.limit:,} {_many(kind[:-1], rule.limit)} per minute ({field})"
+        state = f"{used:,} {'was' if used == 1 else 'were'} used in the last 60 seconds"
         if kind == "tokens":
+            if in_flight:
+                state += f" ({in_flight:,} of them are estimates of calls in flight, set right when those end)"
             state += f" and this call may need {wanted:,}"
+            if assumed:
+                state += (
+                    f" (no max_tokens was sent, so {assumed:,} output {_many('token', assumed)}"
+                    f" {'is' if assumed == 1 else 'are'} assumed; send max_tokens to need less)"
+                )
     if rule.limit > 0 and used + wanted <= rule.limit:
         state += "; what is left is with other instances of the gateway at this moment"
     again = "Ask your platform team for a higher one."
@@ -116,6 +136,10 @@ def refusal(rule: Rule, *, used: int, wanted: int, wait_ms: int | None, headers:
         },
         headers=(*retry, *headers),
     )
+
+
+def _many(word: str, number: int) -> str:
+    return word if number == 1 else f"{word}s"
 
 
 def _plain(scope: ScopeLimits) -> str:

@@ -85,8 +85,13 @@ class Window:
 
     @property
     def last_ms(self) -> int:
-        """When the newest bucket drops out; 0 when there is none."""
-        return end_ms(next(reversed(self._counts))) if self._counts else 0
+        """When the newest bucket that holds anything drops out; 0 when there is none."""
+        return next((end_ms(number) for number, amount in reversed(self._counts.items()) if amount > 0), 0)
+
+    @property
+    def known(self) -> bool:
+        """Whether there are buckets, though they may hold nothing by now."""
+        return bool(self._counts)
 
     def ends(self, shift_ms: int = 0) -> list[tuple[int, int]]:
         """When how much drops out, on a clock that is ahead by `shift_ms`."""
@@ -127,6 +132,31 @@ class Gauge(Window):
     def ends(self, shift_ms: int = 0) -> list[tuple[int, int]]:
         """Nobody knows when a call ends."""
         return []
+
+
+class Estimates:
+    """What was counted for calls whose true use is not known yet, by the bucket it was counted in."""
+
+    __slots__ = ("_open",)
+
+    def __init__(self) -> None:
+        self._open: dict[int, int] = {}
+
+    def add(self, number: int, amount: int) -> None:
+        """A call begins."""
+        self._open[number] = self._open.get(number, 0) + amount
+
+    def done(self, number: int, amount: int) -> None:
+        """Its true use is known."""
+        left = self._open.get(number, 0) - amount
+        if left > 0:
+            self._open[number] = left
+        else:
+            self._open.pop(number, None)
+
+    def total(self, now_ms: int) -> int:
+        """What of it counts in the window."""
+        return sum(amount for number, amount in self._open.items() if end_ms(number) > now_ms)
 
 
 def wait_ms(ends: list[tuple[int, int]], excess: int, now_ms: int) -> int | None:

@@ -11,6 +11,8 @@ from shared.money import usd_from_nusd, usd_text
 from shared.pricing import PriceRow
 
 RETRY_AFTER_S_DEFAULT = 1
+HINT_TOKENS_MIN = 16
+"""No text recommends a shorter answer than this."""
 SCOPE_NAMES = {"key": "key", "team": "team", "org": "organization"}
 
 
@@ -37,10 +39,7 @@ def budget_refused(verdict: str, refusal: Refusal, wanted: Wanted, *, exceeded_s
     `budget_exceeded`: spent, so retrying is of no use before the window ends. `budget_reserved`: held by calls in
     flight, so it may fit in a moment.
     """
-    scope = SCOPE_NAMES[refusal.scope_kind]
-    name = f"{scope} {refusal.alias!r}" if refusal.alias else f"{scope} {refusal.scope_id}"
-    if refusal.model is not None:
-        name = f"{name} for the model{'s' if '*' in refusal.model else ''} {refusal.model!r}"
+    name = _name(refusal)
     ends = None if refusal.window_end_s is None else _iso(refusal.window_end_s)
     fits = _max_tokens(refusal.room, wanted)
     extra: dict[str, object] = {
@@ -59,16 +58,22 @@ def budget_refused(verdict: str, refusal: Refusal, wanted: Wanted, *, exceeded_s
             "max_tokens_that_fit": fits,
         }
     }
-    until = f"It resets at {ends}." if ends else "It does not reset; ask your platform team to raise it."
-    assumed = f" (no max_tokens was sent, {wanted.assumed_tokens} assumed)" if wanted.assumed_tokens else ""
+    raised = "ask your platform team to raise it"
+    until = f"It resets at {ends}; {raised} if it must go on before." if ends else f"It does not reset; {raised}."
+    assumed = ""
+    if wanted.assumed_tokens:
+        assumed = f" (no max_tokens was sent, {wanted.assumed_tokens} assumed; send max_tokens to need less)"
     cost = f"this call, which may cost up to {usd_text(wanted.held_nusd)}{assumed}"
-    hint = f" A call with max_tokens of at most {fits} would still fit." if fits else ""
+    hint = ""
+    if fits is not None and fits >= HINT_TOKENS_MIN:
+        hint = f" A call with max_tokens of at most {fits} would still fit."
+    reserved = usd_text(refusal.reserved) if refusal.reserved > 0 else ""
     if verdict == "exceeded":
         return Refused(
             exceeded_status,
             "budget_exceeded",
-            f"The budget of the {name} does not cover {cost}: {usd_text(refusal.spent)} of "
-            f"{usd_text(refusal.limit)} is spent. {until}{hint}",
+            f"The {name} does not cover {cost}: {usd_text(refusal.spent)} of {usd_text(refusal.limit)} is spent"
+            f"{f' and {reserved} is reserved for other calls' if reserved else ''}. {until}{hint}",
             kind="budget_exceeded",
             extra=extra,
             headers=((b"x-should-retry", b"false"),),
@@ -77,8 +82,9 @@ def budget_refused(verdict: str, refusal: Refusal, wanted: Wanted, *, exceeded_s
     return Refused(
         429,
         "budget_reserved",
-        f"What is left of the budget of the {name} ({usd_text(refusal.limit)}, {usd_text(refusal.spent)} spent) is set "
-        f"aside for other calls and does not cover {cost} now. Try again in {wait} s.{hint}",
+        f"What is left of the {name} ({usd_text(refusal.limit)}, {usd_text(refusal.spent)} spent"
+        f"{f', {reserved} reserved' if reserved else ''}) is set aside for other calls and does not cover {cost} now."
+        f" Try again in {wait} s.{hint}",
         kind="budget_reserved",
         extra=extra,
         headers=((b"retry-after", str(wait).encode()),),
@@ -94,6 +100,16 @@ def ledger_unreachable() -> Refused:
         kind="ledger_unreachable",
         headers=((b"retry-after", b"2"),),
     )
+
+
+def _name(refusal: Refusal) -> str:
+    """The budget in words: its window, whose it is, and for which models."""
+    scope = SCOPE_NAMES[refusal.scope_kind]
+    window = f"{refusal.duration} " if refusal.duration else ""
+    name = f"{window}budget of the {scope} {repr(refusal.alias) if refusal.alias else refusal.scope_id}"
+    if refusal.model is None:
+        return name
+    return f"{name} for the model{'s' if '*' in refusal.model else ''} {refusal.model!r}"
 
 
 def _max_tokens(room: int, wanted: Wanted) -> int | None:

@@ -17,8 +17,8 @@ from services.proxy.domain.estimate import Need, affordable
 from services.proxy.domain.facts import ModelFacts
 from shared.pricing import PriceRow, estimate
 
-LEAST_OUTPUT_TOKENS = 64
-"""The shortest answer worth having when the budget is nearly spent and the caller set no cap."""
+ROOM_TOKENS_MIN = 64
+"""The cap of our own where the prompt seems to fill the model's window: that is a guess, and Foundry knows better."""
 UNKNOWN_OUTPUT_TOKENS = 4_096
 """The cap where the model's own maximum is not known: every chat model gives as much."""
 
@@ -90,11 +90,12 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
         return max(self.least, min(self.ceiling, (tokens - self.beside) // self.choices))
 
 
-def bound(asked: Asked, fields: Fields, body_bytes: int, facts: ModelFacts, prompt_guess: int) -> Bound:
+def bound(asked: Asked, fields: Fields, body_bytes: int, facts: ModelFacts, prompt_guess: int, floor: int) -> Bound:
     """The proven bound of a call. Raises BadRequest `unbounded_cost` naming what has none.
 
     `fields` are made unambiguous on the way. `prompt_guess` is the likely size of the prompt: a cap of ours leaves
-    room for it in the model's window.
+    room for it in the model's window. `floor` are the output tokens below which an answer without a cap of the
+    caller's is not worth its price.
     """
     if not asked.chat:
         return _embeddings(fields, body_bytes, facts)
@@ -123,7 +124,7 @@ def bound(asked: Asked, fields: Fields, body_bytes: int, facts: ModelFacts, prom
         prompt=prompt,
         choices=asked.choices,
         cap=cap,
-        least=min(ceiling, LEAST_OUTPUT_TOKENS),
+        least=min(ceiling, floor),
         ceiling=ceiling,
         beside=beside,
         field=facts.cap_fields[0],
@@ -212,7 +213,7 @@ def _ceiling(facts: ModelFacts, prompt_guess: int) -> int:
     most = facts.max_output or UNKNOWN_OUTPUT_TOKENS
     if facts.context_window is not None:
         most = min(most, facts.context_window - prompt_guess)
-    return max(most, LEAST_OUTPUT_TOKENS)
+    return max(most, ROOM_TOKENS_MIN)
 
 
 def _all_reasoning(facts: ModelFacts) -> int:

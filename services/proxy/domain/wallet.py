@@ -43,6 +43,9 @@ class Wallet:
     alert: bool = False
     tight: bool = False
     """The ledger gave less than was wanted, or recalled: until it gives all again, only what waits is asked for."""
+    short: bool = False
+    """The ledger gave less than a call that waited could use, though it keeps no share from such a call: it had no
+    more, and a call that can do with less takes what is here without asking."""
     demand: float = 0.0
     last_call_ms: int = 0
     returned_known: int = 0
