@@ -166,7 +166,8 @@ class StreamRelay:
             outcome = "upstream_error"
         if reader.gone:
             outcome = "client_gone"
-        self._till.settle_reading(call, meter.reading(), meter.content_frames, outcome=outcome, status=200)
+        whole = failure is None and meter.done
+        self._till.settle_reading(call, meter.reading(), meter.content_frames, outcome=outcome, status=200, whole=whole)
 
 
 class _Reader:

@@ -179,10 +179,14 @@ class Till:
         call.books = books
         call.opened = record
 
-    def settle_reading(self, call: Call, reading: Reading, reply_tokens: int, *, outcome: Outcome, status: int) -> int:
-        """A reply has come: charge what it says, or a marked estimate when it does not say. The cost.
+    def settle_reading(
+        self, call: Call, reading: Reading, reply_tokens: int, *, outcome: Outcome, status: int, whole: bool = True
+    ) -> int:
+        """A reply has come: charge what it says, or what is known when it does not say. The cost.
 
-        `reply_tokens` is what its content looks like; a cap bounds it, and what was held where that is a proven bound.
+        `reply_tokens` is what its content looks like. A `whole` reply without usage is charged by that estimate. One
+        that broke off, or whose rest nobody waited for, may have used all that was held, and a strict budget knows
+        nothing but its bound: these are charged at the hold at least, marked `lost`.
         """
         row = self._row(call.deployment, reading.served_model)
         if reading.usage is not None:
@@ -192,7 +196,9 @@ class Till:
         usage = Usage(input=prepared.guess, output=min(reply_tokens, prepared.output_max))
         cost = price(usage, row)
         if call.lineage.strict:
-            cost = min(cost, call.held_nusd)
+            return self._settle(call, usage, reading, row, call.held_nusd, "lost", outcome, status)
+        if not whole:
+            return self._settle(call, usage, reading, row, max(cost, call.held_nusd), "lost", outcome, status)
         return self._settle(call, usage, reading, row, cost, "estimated", outcome, status)
 
     def settle_free(self, call: Call, *, outcome: Outcome, status: int) -> None:

@@ -128,8 +128,7 @@ async def test_a_stream_that_breaks(plane: DataPlane, kind: str) -> None:
     last = json.loads(answer.chunks[-1].removeprefix(b"data: "))
     assert last["error"]["code"] == "upstream_stream_broken"
     (event,) = plane.events()
-    assert (event.measured, event.outcome) == ("estimated", "upstream_error")
-    assert event.cost_nusd > 0
+    assert (event.measured, event.outcome, event.cost_nusd) == ("lost", "upstream_error", event.held_nusd)
     assert plane.log[-2:] == ["used", "last"]
     assert plane.quiet()
 
@@ -264,7 +263,7 @@ async def test_a_reply_that_goes_on_for_too_long_after_its_caller_left(
     _, task = start(plane, leave, GONE)
     await task
     (event,) = plane.events()
-    assert (event.measured, event.outcome) == ("estimated", "client_gone")
+    assert (event.measured, event.outcome, event.cost_nusd) == ("lost", "client_gone", event.held_nusd)
     assert plane.quiet()
 
 
