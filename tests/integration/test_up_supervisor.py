@@ -163,10 +163,11 @@ def test_it_starts_everything_and_ends_it_in_order(up: Up, number: signal.Signal
     assert not answers(up.port)
 
 
-def test_each_proxy_has_a_front_door_and_the_first_is_named(up: Up) -> None:
+def test_each_proxy_has_a_front_door_that_is_named(up: Up) -> None:
     up.port = free_ports(3)
     process = up.run(TUNDISH_PROXIES="3", TUNDISH_WORKERS="1", TUNDISH_ENFORCERS="1")
-    assert f"127.0.0.1:{up.port} (" in until(process, "Tundish is ready")
+    ready = until(process, "Tundish is ready")
+    assert all(f"http://127.0.0.1:{up.port + number} " in ready for number in range(3))
     names = EVERY_PROCESS - {"ledger-enforcer-2", "proxy-w2"} | {"proxy-2", "proxy-3"}
     assert set(up.children()) == names
     assert all(answers(up.port + number) for number in range(3))
