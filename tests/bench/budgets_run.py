@@ -24,7 +24,7 @@ MODES = ("strict", "default")
 FAULTS = ("none", "proxy", "enforcer", "cut")
 FAULT_AT = 0.3
 """The fault comes when this share of the budget's calls has been served."""
-SERVE_ALONE_S = 15
+SERVE_ALONE_S = 5
 """The lease in runs with a proxy that is cut off, so that it ends within the run."""
 DEFAULT_OVERSHOOT_MAX = 0.005
 UTILISATION_MIN = 0.99
