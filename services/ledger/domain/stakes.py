@@ -53,7 +53,10 @@ def move(state: LedgerState, allotment: Allotment, before: Stakes, after: Stakes
             _reconsider(state, window)
         kind = window.account in allotment.charged
         balance.overdraft += after[kind][2] - before[kind][2]
-        balance.unfolded += after[kind][3] - before[kind][3]
+        unfolded = after[kind][3] - before[kind][3]
+        balance.unfolded += unfolded
+        if unfolded < 0 and balance.least:  # a refusal counted on spend whose events may never come
+            state.unposted.add(window.account)
     for window in allotment.attached:
         if _add(state.balance(window), allotment, window, before, after):
             _reconsider(state, window)
