@@ -1,5 +1,6 @@
 """The data plane: calls to Foundry under virtual keys. It has no database driver.
 
-The way of a call: front door (`data_plane`) → admission (`domain/admission`, `treasury`) → upstream →
-meter (`domain/meter`) → journal → publisher.
+The way of a call: front door (`front`, `inference`) → admission (`domain/admission`, rate limits in `limits`, the
+estimate in `domain/prepare`, money in `treasury`, which drives `domain/bank`) → journal (`till`) → upstream → meter
+(`relay`, `domain/meter`) → journal → publisher. What stops a call raises `Refused` in exactly one of these.
 """

@@ -11,11 +11,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from services.ledger.domain.forget import forget
 from shared.events import AccountWindow
 from shared.ids import AccountId, KeyId
 from shared.policy import Increase
-from tests.support.ledger import KEY, ORG, TEAM, balances, counted, out_of, recounted
+from tests.support.ledger import KEY, ORG, TEAM, balances, counted, forget, out_of, recounted
 from tests.support.ledger_world import KEYS, MODELS, Enforcer, World, at_minute, request_of
 
 ORDERS = ("AUG", "AGU", "UAG", "UGA", "GAU", "GUA")

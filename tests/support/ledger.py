@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from services.ledger.domain.decide import Decided, decide, listen
 from services.ledger.domain.fold import fold_auth, fold_correction, fold_grants, fold_usage
+from services.ledger.domain.forget import Broom
 from services.ledger.domain.state import LedgerState
 from services.ledger.domain.tuning import Tuning
 from shared.allotment import Answer, Ask, Beat, Close, Request, Return, Row
@@ -372,3 +373,10 @@ def out_of(state: LedgerState) -> dict[str, set[tuple[str, int]]]:
             if held.term and held.out:
                 found.setdefault(held.key_id, set()).add((name, serial))
     return found
+
+
+def forget(state: LedgerState, now: datetime) -> None:
+    """One whole round of the broom at once."""
+    broom = Broom(state)
+    while not broom.sweep(now):
+        pass

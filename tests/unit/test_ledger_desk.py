@@ -7,7 +7,6 @@ import pytest
 from services.ledger.domain import desk as desk_module
 from services.ledger.domain.decide import answer
 from services.ledger.domain.draft import Draft
-from services.ledger.domain.forget import forget
 from services.ledger.domain.tuning import Tuning
 from shared.allotment import Ack, Answer, Ask, Beat, Known, NotActive, Row
 from shared.events import AllotmentGranted, SignalPublished, ThresholdCrossed, WindowOpened
@@ -22,6 +21,7 @@ from tests.support.ledger import (
     beat,
     budget,
     budget_set,
+    forget,
     gives_back,
     key_issued,
     used,

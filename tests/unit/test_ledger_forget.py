@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import msgspec
 
-from services.ledger.domain.forget import Broom, forget
+from services.ledger.domain.forget import Broom
 from services.ledger.domain.state import LedgerState
 from services.ledger.domain.tuning import Tuning
 from shared.allotment import Row
@@ -18,6 +18,7 @@ from tests.support.ledger import (
     budget_set,
     close,
     counted,
+    forget,
     gives_back,
     key_issued,
     recounted,

@@ -46,13 +46,6 @@ class Broom:
         return not self._todo
 
 
-def forget(state: LedgerState, now: datetime) -> None:
-    """One whole round at once."""
-    broom = Broom(state)
-    while not broom.sweep(now):
-        pass
-
-
 def _round(state: LedgerState) -> list[tuple[str, list[int] | None]]:
     """All there is to look at; accounts come last, which is first in the list."""
     todo: list[tuple[str, list[int] | None]] = [(name, None) for name in state.accounts]
