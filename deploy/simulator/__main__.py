@@ -1,4 +1,4 @@
-"""Serve the simulator: `python -m deploy.simulator --host 127.0.0.1 --port 8899 [--log FILE]`."""
+"""Serve the simulator: `python -m deploy.simulator --host 127.0.0.1 --port 8899 [--log FILE] [--tls FOLDER]`."""
 
 import argparse
 import asyncio
@@ -8,11 +8,12 @@ import socket
 import sys
 from pathlib import Path
 
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.embed import Server
 
+from deploy.simulator import tls
 from deploy.simulator.app import Simulator
 from deploy.simulator.options import DEFAULT_KEY, Options
 
@@ -33,7 +34,8 @@ def main() -> None:
         log=arguments.log,
     )
     port = _free_port(arguments.host, arguments.port)
-    asyncio.run(_serve(options, arguments.host, port))
+    certificates = None if arguments.tls is None else tls.make(arguments.tls, (*tls.HOSTS, arguments.host))
+    asyncio.run(_serve(options, arguments.host, port, certificates))
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -44,6 +46,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one and prints it")
     parser.add_argument("--log", type=Path, help="append every billed call to this file as a line of JSON")
+    parser.add_argument("--tls", type=Path, help="serve over TLS; what clients must trust is FOLDER/ca.pem")
     parser.add_argument("--key", default=DEFAULT_KEY, help=f"the resource's key (default: {DEFAULT_KEY})")
     parser.add_argument("--region", default="East US 2")
     parser.add_argument("--deployment", action="append", default=[], help="the only names that exist")
@@ -70,7 +73,7 @@ def _free_port(host: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-async def _serve(options: Options, host: str, port: int) -> None:
+async def _serve(options: Options, host: str, port: int, certificates: tls.Certificates | None = None) -> None:
     simulator = Simulator(options)
     server = Server(
         simulator,
@@ -79,17 +82,21 @@ async def _serve(options: Options, host: str, port: int) -> None:
         interface=Interfaces.ASGINL,
         http=HTTPModes.http1,
         http1_settings=HTTP1,
-        websockets=False,
+        websockets=True,
         backlog=4_096,
         backpressure=MAX_CONNECTIONS,
         runtime_threads=1,
         log_level=LogLevels.error,
+        ssl_cert=None if certificates is None else certificates.certificate,
+        ssl_key=None if certificates is None else certificates.key,
+        ssl_protocol_min=SSLProtocols.tls12,
     )
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    print(f"Foundry simulator: http://{host}:{port} (controls: /_sim/served, /_sim/faults)", flush=True)
+    scheme = "http" if certificates is None else "https"
+    print(f"Foundry simulator: {scheme}://{host}:{port} (controls: /_sim/served, /_sim/faults)", flush=True)
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(server.serve())
         waiting = group.create_task(stopped.wait())

@@ -1,6 +1,6 @@
-"""What a surface hands over: an answer ready to be delivered, and what Foundry bills for it."""
+"""What an operation hands over: an answer ready to be delivered, and what Foundry bills for it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -8,8 +8,10 @@ import msgspec
 from deploy.simulator.deployments import Deployment
 from deploy.simulator.errors import FoundryError, openai
 from deploy.simulator.faults import Fault
+from deploy.simulator.settings import Settings
+from deploy.simulator.site import Site
 from deploy.simulator.usage import Usage
-from deploy.simulator.wire import Caller
+from deploy.simulator.wire import Caller, Headers
 
 SSE_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
 
@@ -17,29 +19,50 @@ T = TypeVar("T")
 
 
 class Answer(msgspec.Struct, kw_only=True, gc=False):
-    """A 200 in the making: either a `body`, or `events` for a stream.
+    """An answer in the making: either a `body`, or `events` for a stream (always a 200).
 
-    `usage` None is a call that Foundry would not bill. `charged` is the admission estimate for the rate
-    headers.
+    `usage` None is a call that Foundry would not bill. `charged` is the admission estimate in tokens for the
+    rate limits, of which `charged_output` for output (0 where the limits do not tell them apart).
+    `commit` is called once the call is admitted and billed, before its first byte: the place to store things.
     """
 
     id: str
     usage: Usage | None
-    charged: int
+    charged: int = 0
+    charged_output: int = 0
     body: bytes = b""
     events: Iterable[bytes] | None = None
     delay_ms: int = 0
     chunk_delay_ms: int = 0
+    status: int = 200
+    content_type: bytes = b"application/json"
+    headers: Headers = []
+    commit: Callable[[], None] | None = None
 
 
 class Call(msgspec.Struct, kw_only=True, gc=False):
-    """The circumstances of one call, as every surface needs them."""
+    """The circumstances of one call, as every operation needs them.
+
+    `created` in Unix seconds; `surface` as in the table of surfaces.
+    """
 
     caller: Caller
     request_id: str
     serial: str
     created: int
+    surface: str
+    site: Site
     fault: Fault | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The resource's switches."""
+        return self.site.settings
+
+    @property
+    def with_usage(self) -> bool:
+        """Whether the answer tells its usage: a fault may leave it out."""
+        return self.fault is None or self.fault.kind != "no_usage"
 
 
 class Request(Protocol):

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import msgspec
 
+from deploy.simulator.sse import DONE
 from deploy.simulator.usage import Usage, chat_usage_json
 
 MAX_ANSWER_WORDS = 16_384
@@ -35,7 +36,6 @@ CHUNK_FILTER = _HATE + _FOUR
 PROMPT_FILTER = b'[{"prompt_index":0,"content_filter_results":' + _HATE + _JAILBREAK + _FOUR + b"}]"
 
 FINGERPRINT = b'"system_fingerprint":"fp_sim0000001"'
-DONE = b"data: [DONE]\n\n"
 FIRST_CHUNK = (
     b'data: {"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":'
     + PROMPT_FILTER
@@ -51,7 +51,7 @@ _CHOICE = (
 _PLAIN = (
     b'{"choices":[%b],"created":%d,"id":"%b","model":%b,"object":"chat.completion","prompt_filter_results":'
     + PROMPT_FILTER
-    + b',"service_tier":"default",'
+    + b',"service_tier":"%b",'
     + FINGERPRINT
     + b"%b}"
 )
@@ -65,16 +65,17 @@ _DELTA = (
     + b',"delta":{"content":%b},"finish_reason":null,"index":%d,"logprobs":null}'
 )
 _FINISH = b'{"content_filter_results":{},"delta":{},"finish_reason":"%b","index":%d,"logprobs":null}'
-_CHUNK = b'data: {"choices":[%b],%b%b"object":"chat.completion.chunk",' + FINGERPRINT + b"%b}\n\n"
+_OPEN = b'data: {"choices":['
 
 _PADS = tuple(b'"obfuscation":"%b",' % b"aZ3qk8Xw0pLr5tVb"[: (i * 7) % 17] for i in range(16))
 _NO_PADS = (b"",) * 16
 
 
-class ChatShape(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class ChatShape(msgspec.Struct, kw_only=True, gc=False):
     """All that decides the bytes of one chat answer.
 
-    `text_tokens` is the number of visible words of each choice; `finish` is `stop` or `length`.
+    `text_tokens` is the number of visible words of each choice; `finish` is `stop` or `length`. `tier` is the
+    service tier that served; streams tell it with `tell_tier` only. `grok`: see chat_usage_json.
     """
 
     id: str
@@ -83,10 +84,19 @@ class ChatShape(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     usage: Usage
     text_tokens: int
     choices: int
-    finish: bytes
-    chunks: int | None
-    include_usage: bool
-    obfuscate: bool
+    finish: bytes = b"stop"
+    chunks: int | None = None
+    include_usage: bool = False
+    obfuscate: bool = True
+    with_usage: bool = True
+    tier: bytes = b"default"
+    tell_tier: bool = False
+    grok: bool = False
+
+    @property
+    def usage_json(self) -> bytes:
+        """The `usage` object."""
+        return chat_usage_json(self.usage, self.grok)
 
 
 def answer_text(tokens: int) -> str:
@@ -101,12 +111,18 @@ def _text_json(tokens: int) -> bytes:
     return msgspec.json.encode(answer_text(tokens))
 
 
-def plain(shape: ChatShape, with_usage: bool) -> bytes:
+def plain(shape: ChatShape) -> bytes:
     """The body of a plain answer."""
     text = _text_json(shape.text_tokens)
-    choices = b",".join(_CHOICE % (shape.finish, index, text) for index in range(shape.choices))
-    usage = b',"usage":' + chat_usage_json(shape.usage) if with_usage else b""
-    return _PLAIN % (choices, shape.created, shape.id.encode(), shape.model_json, usage)
+    if shape.choices == 1:
+        return whole(shape, _CHOICE % (shape.finish, 0, text))
+    return whole(shape, b",".join([_CHOICE % (shape.finish, index, text) for index in range(shape.choices)]))
+
+
+def whole(shape: ChatShape, choices: bytes) -> bytes:
+    """The body around choices that are JSON already."""
+    usage = b',"usage":' + shape.usage_json if shape.with_usage else b""
+    return _PLAIN % (choices, shape.created, shape.id.encode(), shape.model_json, shape.tier, usage)
 
 
 def pieces(tokens: int, chunks: int | None) -> tuple[bytes, ...]:
@@ -129,36 +145,52 @@ def _make_pieces(tokens: int, parts: int) -> tuple[bytes, ...]:
 _kept_pieces = lru_cache(maxsize=128)(_make_pieces)
 
 
-def stream(shape: ChatShape, with_usage: bool, error: bytes | None, before: int) -> Iterator[bytes]:
-    """The events of a streamed answer.
-
-    With `error`, the stream breaks off with that event after `before` others, without `[DONE]`.
-    """
-    events = _events(shape, with_usage)
-    if error is None:
-        yield from events
-        yield DONE
-        return
-    for _, event in zip(range(before), events, strict=False):
-        yield event
-    yield b"data: " + error + b"\n\n"
-
-
-def _events(shape: ChatShape, with_usage: bool) -> Iterator[bytes]:
-    head = b'"created":%d,"id":"%b","model":%b,' % (shape.created, shape.id.encode(), shape.model_json)
-    tail = b',"usage":null' if shape.include_usage else b""
+def stream(shape: ChatShape) -> Iterator[bytes]:
+    """The events of a streamed answer."""
+    head, tail = _around(shape)
     pads = _PADS if shape.obfuscate else _NO_PADS
     each = range(shape.choices)
     yield FIRST_CHUNK
     for index in each:
-        yield _CHUNK % (_ROLE % index, head, pads[3], tail)
+        yield b"".join((_OPEN, _ROLE % index, head, pads[3], tail))
     for number, piece in enumerate(pieces(shape.text_tokens, shape.chunks)):
         for index in each:
-            yield _CHUNK % (_DELTA % (piece, index), head, pads[number & 15], tail)
+            yield b"".join((_OPEN, _DELTA % (piece, index), head, pads[number & 15], tail))
     for index in each:
-        yield _CHUNK % (_FINISH % (shape.finish, index), head, pads[0], tail)
-    if shape.include_usage and with_usage:
-        yield _CHUNK % (b"", head, pads[5], b',"usage":' + chat_usage_json(shape.usage))
+        yield b"".join((_OPEN, _FINISH % (shape.finish, index), head, pads[0], tail))
+    if shape.include_usage and shape.with_usage:
+        yield _usage_event(shape)
+    yield DONE
+
+
+def ending(shape: ChatShape) -> Iterator[bytes]:
+    """The last events of any streamed answer: usage where it was asked for, and `[DONE]`."""
+    if shape.include_usage and shape.with_usage:
+        yield _usage_event(shape)
+    yield DONE
+
+
+def chunk(shape: ChatShape, choice: bytes, number: int) -> bytes:
+    """The event of a choice's JSON, with the padding of this number."""
+    head, tail = _around(shape)
+    return b"".join((_OPEN, choice, head, (_PADS if shape.obfuscate else _NO_PADS)[number & 15], tail))
+
+
+def _usage_event(shape: ChatShape) -> bytes:
+    head, _ = _around(shape)
+    pads = _PADS if shape.obfuscate else _NO_PADS
+    return b"".join((_OPEN, head, pads[5], _tail(shape, b',"usage":' + shape.usage_json)))
+
+
+def _around(shape: ChatShape) -> tuple[bytes, bytes]:
+    """What comes after the choices of every event, before and behind its padding."""
+    head = b'],"created":%d,"id":"%b","model":%b,' % (shape.created, shape.id.encode(), shape.model_json)
+    return head, _tail(shape, b',"usage":null' if shape.include_usage else b"")
+
+
+def _tail(shape: ChatShape, usage: bytes) -> bytes:
+    tier = b'"service_tier":"%b",' % shape.tier if shape.tell_tier else b""
+    return b'"object":"chat.completion.chunk",' + tier + FINGERPRINT + usage + b"}\n\n"
 
 
 def content_events(shape: ChatShape, events: int) -> int:

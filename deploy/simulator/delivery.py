@@ -20,9 +20,9 @@ async def deliver(
     fault: Fault | None,
     client: Client,
 ) -> bool:
-    """Send a 200; True when the last byte was handed over, False when the reader left or a fault cut it."""
+    """Send an answer; True when the last byte was handed over, False when the reader left or a fault cut it."""
     if answer.events is None and not answer.delay_ms and fault is None:
-        await send_whole(send, 200, [*headers, JSON_TYPE], answer.body)
+        await send_whole(send, answer.status, [*headers, (b"content-type", answer.content_type)], answer.body)
         return True
     async with asyncio.TaskGroup() as group:
         gone = group.create_task(_until_gone(receive))
@@ -87,10 +87,11 @@ class _Delivery:
         named = {name for name, _ in own}
         sent = [pair for pair in headers if pair[0] not in named] + own
         if answer.events is None:
-            sent += [JSON_TYPE, (b"content-length", b"%d" % len(answer.body))]
+            sent += [(b"content-type", answer.content_type), (b"content-length", b"%d" % len(answer.body))]
         else:
-            sent += STREAM_HEADERS
-        await self._send({"type": "http.response.start", "status": 200, "headers": sent})
+            plain = answer.content_type == JSON_TYPE[1]
+            sent += STREAM_HEADERS if plain else [(b"content-type", answer.content_type)]
+        await self._send({"type": "http.response.start", "status": answer.status, "headers": sent})
 
     async def _late_first_byte(self) -> bool:
         await self._send({"type": "http.response.body", "body": b"", "more_body": True})

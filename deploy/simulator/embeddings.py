@@ -13,12 +13,14 @@ import msgspec
 from deploy.simulator import errors
 from deploy.simulator.answers import Answer, Call, decode
 from deploy.simulator.deployments import Deployment
-from deploy.simulator.usage import Usage, steering, text_tokens
+from deploy.simulator.usage import Steering, Usage, steering, text_tokens
 
 MAX_INPUTS = 2_048
 MAX_INPUT_TOKENS = 8_192
 MAX_DIMENSIONS = 4_096
 MAX_KEPT_BANKS = 16
+MAX_HASHED_CHARS = 65_536
+TOKENS_PER_PICTURE = 1_000
 
 Item: TypeAlias = str | Sequence[int]
 
@@ -41,6 +43,31 @@ class EmbeddingRequest(msgspec.Struct):
         return _answer(self, deployment, call)
 
 
+class Picture(msgspec.Struct):
+    """One image to be embedded, perhaps with a text."""
+
+    image: str = ""
+    text: str | None = None
+
+
+class ImageEmbeddingRequest(msgspec.Struct):
+    """The fields of an image embeddings request that decide anything here."""
+
+    input: list[Picture]
+    model: str | None = None
+    encoding_format: str | None = None
+    dimensions: int | None = None
+
+    @property
+    def streamed(self) -> bool:
+        """Embeddings never are."""
+        return False
+
+    def answer(self, deployment: Deployment, call: Call) -> Answer:
+        """The deployment's answer; raises Foundry's refusals."""
+        return _answer_images(self, deployment, call)
+
+
 class Bank(msgspec.Struct, frozen=True):
     """One unit vector of a size; turning it round gives the others, all of the same length."""
 
@@ -48,9 +75,33 @@ class Bank(msgspec.Struct, frozen=True):
     packed: bytes
 
 
-def parse(body: bytes) -> EmbeddingRequest:
+def parse(body: bytes, content_type: bytes = b"") -> EmbeddingRequest:
     """The request of these bytes; raises a 400."""
     return decode(body, EmbeddingRequest)
+
+
+def parse_images(body: bytes, content_type: bytes = b"") -> ImageEmbeddingRequest:
+    """The request of these bytes; raises a 400."""
+    return decode(body, ImageEmbeddingRequest)
+
+
+def _answer_images(request: ImageEmbeddingRequest, deployment: Deployment, call: Call) -> Answer:
+    if not deployment.embeds or deployment.model.lower().startswith("text-embedding"):
+        raise errors.wrong_operation("imageEmbeddings", deployment.model)
+    if not request.input or not all(one.image for one in request.input):
+        raise errors.invalid("'$.input' is invalid: each item must have an image.", param="input")
+    texts = [one.text for one in request.input if one.text]
+    steer = steering(texts[-1] if texts else None, call.caller.usage)
+    pictures = steer.image_prompt or TOKENS_PER_PICTURE * len(request.input)
+    counted = pictures + sum(text_tokens(len(text)) for text in texts)
+    prompt = counted if steer.prompt is None else steer.prompt
+    items = [one.image[:MAX_HASHED_CHARS] + (one.text or "") for one in request.input]
+    found = _body(
+        items, _size(request, deployment), _as_base64(request.encoding_format), deployment, prompt, call, steer
+    )
+    found.usage = Usage(prompt=prompt, image_prompt=min(pictures, prompt))
+    found.charged = counted
+    return found
 
 
 def _answer(request: EmbeddingRequest, deployment: Deployment, call: Call) -> Answer:
@@ -65,19 +116,33 @@ def _answer(request: EmbeddingRequest, deployment: Deployment, call: Call) -> An
     steer = steering(last if isinstance(last, str) else None, call.caller.usage)
     counted = sum(_tokens(item) for item in items)
     prompt = counted if steer.prompt is None else steer.prompt
+    found = _body(items, size, as_base64, deployment, prompt, call, steer)
+    found.charged = counted
+    return found
+
+
+def _body(
+    items: Sequence[Item],
+    size: int,
+    as_base64: bool,
+    deployment: Deployment,
+    prompt: int,
+    call: Call,
+    steer: Steering,
+) -> Answer:
     data = b",".join(
         b'{"object":"embedding","index":%d,"embedding":%b}' % (index, _vector(item, size, as_base64))
         for index, item in enumerate(items)
     )
-    fault = call.fault
     usage = b',"usage":{"prompt_tokens":%d,"total_tokens":%d}' % (prompt, prompt)
-    if fault is not None and fault.kind == "no_usage":
+    if not call.with_usage or steer.no_usage:
         usage = b""
+    answer_id = "embd-" + call.serial
+    own = b'"id":"%b",' % answer_id.encode() if call.surface == "models" else b""
     return Answer(
-        id="embd-" + call.serial,
+        id=answer_id,
         usage=Usage(prompt=prompt),
-        charged=counted,
-        body=b'{"object":"list","data":[%b],"model":%b%b}' % (data, deployment.model_json, usage),
+        body=b'{%b"object":"list","data":[%b],"model":%b%b}' % (own, data, deployment.model_json, usage),
         delay_ms=steer.delay_ms,
     )
 
@@ -111,7 +176,7 @@ def _tokens(item: Item) -> int:
     return text_tokens(len(item)) if isinstance(item, str) else len(item)
 
 
-def _size(request: EmbeddingRequest, deployment: Deployment) -> int:
+def _size(request: EmbeddingRequest | ImageEmbeddingRequest, deployment: Deployment) -> int:
     asked = request.dimensions
     if asked is None:
         return deployment.dimensions

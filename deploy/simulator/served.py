@@ -3,6 +3,7 @@
 import logging
 import os
 from collections import deque
+from collections.abc import Callable
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -22,7 +23,9 @@ class ServedCall(msgspec.Struct, kw_only=True, gc=False):
     """One call that is billed.
 
     `completed`: True once the last byte was handed to the socket, False when the reader left or a fault cut
-    the answer, None while it is under way (and for calls read back from the log file).
+    the answer, None while it is under way (and for calls read back from the log file). `spilled_from`: the
+    provisioned deployment that was full. `provisioned`: served by provisioned units, which are paid by the hour.
+    `routed`: a model router chose the model and takes its fee.
     """
 
     completed: bool | None = None
@@ -39,6 +42,9 @@ class ServedCall(msgspec.Struct, kw_only=True, gc=False):
     usage: Usage
     fault: str | None
     client_request_id: str | None
+    spilled_from: str | None = None
+    provisioned: bool = False
+    routed: bool = False
 
 
 class ServedPage(msgspec.Struct, kw_only=True):
@@ -60,6 +66,7 @@ class ServedLog:
         self._calls: deque[ServedCall] = deque(maxlen=kept)
         self._seq = 0
         self._file: int | None = None
+        self._before_reading: dict[object, Callable[[], None]] = {}
         if path is not None:
             self._open(path)
 
@@ -81,6 +88,10 @@ class ServedLog:
         if not last.endswith(b"\n"):
             os.write(self._file, b"\n")
 
+    def before_reading(self, key: object, settle: Callable[[], None]) -> None:
+        """Have `settle` called before every reading: it bills what has ended since. One for each key."""
+        self._before_reading.setdefault(key, settle)
+
     def next_seq(self) -> int:
         """The number of the next call."""
         return self._seq + 1
@@ -94,6 +105,8 @@ class ServedLog:
 
     def page(self, since: int, limit: int = MAX_PAGE_CALLS) -> ServedPage:
         """The calls with a `seq` above `since`, oldest first, at most `limit`."""
+        for settle in self._before_reading.values():
+            settle()
         oldest = self._calls[0].seq if self._calls else 0
         start = max(0, since + 1 - oldest)
         # Numbers are dense unless the log file had damaged lines; then the start is too late by their number.

@@ -1,9 +1,10 @@
-"""The ASGI side: types, request bodies and whole answers."""
+"""The ASGI side: types, request headers and bodies, and whole answers."""
 
 from collections.abc import Awaitable, Callable
 from typing import Literal, Required, TypedDict
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_CLIENT_ID_BYTES = 256
 JSON_TYPE = (b"content-type", b"application/json")
 
 Headers = list[tuple[bytes, bytes]]
@@ -12,9 +13,9 @@ Client = tuple[str, int | str] | None
 
 
 class HttpScope(TypedDict):
-    """The parts of an ASGI HTTP scope the simulator reads."""
+    """The parts of an ASGI HTTP or websocket scope the simulator reads; a websocket's has no method."""
 
-    type: Literal["http"]
+    type: Literal["http", "websocket"]
     method: str
     path: str
     query_string: bytes
@@ -23,21 +24,29 @@ class HttpScope(TypedDict):
 
 
 class Incoming(TypedDict, total=False):
-    """`http.request` or `http.disconnect`."""
+    """`http.request`, `http.disconnect`, `websocket.connect`, `websocket.receive` or `websocket.disconnect`."""
 
     type: Required[str]
     body: bytes
     more_body: bool
+    bytes: bytes | None
+    text: str | None
+    code: int | None
 
 
 class Outgoing(TypedDict, total=False):
-    """`http.response.start` or `http.response.body`."""
+    """`http.response.start`, `http.response.body`, `websocket.accept`, `websocket.send` or `websocket.close`."""
 
     type: Required[str]
     status: int
     headers: Headers
     body: bytes
     more_body: bool
+    subprotocol: str | None
+    bytes: bytes | None
+    text: str | None
+    code: int
+    reason: str
 
 
 Receive = Callable[[], Awaitable[Incoming]]
@@ -53,27 +62,29 @@ class BodyTooLargeError(Exception):
 
 
 class Caller:
-    """What the request headers say; everything else in them is ignored."""
+    """What the request headers say, by their lower-case names; of a repeated one the last counts."""
 
-    __slots__ = ("api_key", "authorization", "client_request_id", "content_length", "usage")
+    __slots__ = ("api_key", "authorization", "client_request_id", "headers", "usage")
 
     def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
-        self.api_key: bytes | None = None
-        self.authorization: bytes | None = None
-        self.client_request_id: bytes | None = None
-        self.content_length = 0
-        self.usage: bytes | None = None
-        for name, value in headers:
-            if name == b"api-key":
-                self.api_key = value
-            elif name == b"authorization":
-                self.authorization = value
-            elif name == b"content-length":
-                self.content_length = int(value) if value.isdigit() else 0
-            elif name == b"x-ms-client-request-id":
-                self.client_request_id = value[:256]
-            elif name == b"x-sim-usage":
-                self.usage = value
+        self.headers = dict(headers)
+        get = self.headers.get
+        self.api_key = get(b"api-key")
+        self.authorization = get(b"authorization")
+        self.usage = get(b"x-sim-usage")
+        client_id = get(b"x-ms-client-request-id")
+        self.client_request_id = None if client_id is None else client_id[:MAX_CLIENT_ID_BYTES]
+
+    @property
+    def content_length(self) -> int:
+        """The announced size of the body; 0 when there is none."""
+        value = self.headers.get(b"content-length", b"")
+        return int(value) if value.isdigit() else 0
+
+    @property
+    def content_type(self) -> bytes:
+        """The media type with its parameters, as sent."""
+        return self.headers.get(b"content-type", b"")
 
 
 async def read_body(receive: Receive, announced: int) -> bytes:

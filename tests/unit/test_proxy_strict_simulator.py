@@ -8,13 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.simulator import Options, Simulator
-from services.proxy.domain.deployments import Deployment, targets_of
-from services.proxy.domain.dialect import read_request
+from services.proxy.domain.deployments import Deployment, Way
 from services.proxy.domain.facts import FactBook, Sizes
-from services.proxy.domain.meter import read_body
+from services.proxy.domain.meters.chat import read_body
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.prepare import Prepared, prepare
 from services.proxy.domain.prices import PriceBook
+from services.proxy.domain.requests import read_request
 from shared.catalogue import load
 from shared.pricing import price
 from tests.unit.simulator_driver import FixedClock, ask
@@ -39,7 +39,6 @@ def ready(model: str, raw: bytes) -> Prepared:
         name=model,
         provider="azure",
         host="h",
-        targets=targets_of("azure", model, "https://h/", None),
         headers=(),
         row=row,
         fixed_price=False,
@@ -48,7 +47,9 @@ def ready(model: str, raw: bytes) -> Prepared:
         versions_row=BOOK.versions(row),
     )
     asked = read_request(raw, Endpoint.CHAT, model)
-    return prepare(asked, raw, deployment, Endpoint.CHAT, row, strict=True, default_output=1_000)
+    return prepare(
+        asked, raw, deployment, Way(url="https://h/chat", wire=Endpoint.CHAT), row, strict=True, default_output=1_000
+    )
 
 
 async def billed(simulator: Simulator, model: str, prepared: Prepared) -> tuple[int, int]:

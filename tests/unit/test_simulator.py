@@ -171,7 +171,7 @@ async def test_each_surface_serves_and_says_what_it_served(
         ("/openai/deployments/a/b/chat/completions", VERSION, "POST"),
         ("/openai/deployments/../v1/chat/completions", VERSION, "POST"),
         ("/openai/v1/chat/completions/", "", "POST"),
-        ("/openai/v1/responses", "", "POST"),
+        ("/openai/responses", VERSION, "POST"),
     ],
 )
 async def test_odd_paths_versions_and_methods_are_not_found(
@@ -245,6 +245,13 @@ async def test_unknown_deployments_are_told_apart_by_surface() -> None:
         ("gpt-4o-2024-11-20", "gpt-4o-2024-11-20"),
         ("gpt-4oak", "gpt-4oak"),
         ("team-search", "team-search"),
+        ("claude-sonnet-4-5-deployment", "claude-sonnet-4-5"),
+        ("o4-mini-deployment", "o4-mini-2025-04-16"),
+        ("gpt-4o-2024-11-20-deployment", "gpt-4o-2024-11-20"),
+        ("cohere-rerank-v4.0-pro", "cohere-rerank-v4.0-pro"),
+        ("mistral-document-ai-2505", "mistral-document-ai-2505"),
+        ("gpt-image-1-deployment", "gpt-image-1"),
+        ("llama-3.3-70b-instruct-eu", "Llama-3.3-70B-Instruct"),
     ],
 )
 def test_served_models(deployment: str, model: str) -> None:
@@ -318,7 +325,7 @@ async def test_embeddings_are_unit_vectors_of_the_text_alone(simulator: Simulato
     assert math.isclose(sum(value * value for value in vectors[0]), 1, rel_tol=1e-5)
     assert reply["usage"] == {"prompt_tokens": 5, "total_tokens": 5}
     (record,) = (await served(simulator))["calls"]
-    assert (record["operation"], record["usage"]["prompt"], record["usage"]["completion"]) == (
+    assert (record["operation"], record["usage"]["prompt"], record["usage"].get("completion", 0)) == (
         "embeddings",
         5,
         0,
