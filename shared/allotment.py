@@ -33,6 +33,8 @@ RESERVED_TTL_MS = 250
 """How long a proxy remembers that the rest of a budget is held by calls in flight."""
 EXCEEDED_TTL_MS = 5_000
 """How long a proxy refuses by what it remembers or reads in a level before one call asks again."""
+FIGURES_MAX = 8
+"""An answer tells how accounts stand only for lineages of at most so many."""
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True):
@@ -118,11 +120,24 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str | None = None
 
 
+class Figure(msgspec.Struct, frozen=True, array_like=True):
+    """How one account stands in the window that an answer's term names. `own`: the key's own, for all its models."""
+
+    account: AccountId
+    limit: int
+    spent: int
+    own: bool = False
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True, tag="answer", omit_defaults=True):
     """The reply to an Ask. `granted` is cumulative and always the figure in the log; the proxy believes it.
 
     `term` are the account-windows the allotment is good for, `admit_for_ms` how long after `sent_ms` it may admit
     calls. `tight`: less than wanted.
+
+    `figures` tell how the limited accounts of the term stand, narrowest scope first; `counted` is what of this very
+    allotment is in each `spent`. They are information for callers: nothing is admitted or refused by them. There are
+    none for a lineage of more than FIGURES_MAX accounts, and from ledgers that do not know them.
     """
 
     epoch: int
@@ -136,6 +151,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, tag="answer", omit_defau
     term: tuple[AccountWindow, ...] = ()
     tight: bool = False
     refusal: Refusal | None = None
+    figures: tuple[Figure, ...] = ()
+    counted: int = 0
 
 
 class Known(msgspec.Struct, frozen=True, array_like=True):

@@ -21,13 +21,14 @@ class Commands(Protocol):
 
 
 def add_commands(commands: Commands) -> None:
-    """Add `status`, `key`, `budget`, `spend` and `ledger`; each sets `run`, from options to exit code."""
+    """Add `status`, `key`, `budget`, `spend`, `ledger` and `prices`; each sets `run`, from options to exit code."""
     status = commands.add_parser("status", help="whether the front door is ready, and what it waits for")
     _finish(status, "status", "status")
     _add_key(commands.add_parser("key", help="make, show, block and delete virtual keys"))
     _add_budget(commands.add_parser("budget", help="budgets with a name of their own; setting spend back"))
     _add_spend(commands.add_parser("spend", help="what was spent, by key, by team, by call"))
     _add_ledger(commands.add_parser("ledger", help="look after the books"))
+    _add_prices(commands.add_parser("prices", help="what models cost, by the built-in catalogue"))
 
 
 def _add_key(parser: argparse.ArgumentParser) -> None:
@@ -113,6 +114,16 @@ def _add_ledger(parser: argparse.ArgumentParser) -> None:
     _finish(rebuild, "ledger", "rebuild")
 
 
+def _add_prices(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(metavar="<action>", required=True)
+    one = commands.add_parser("show", help="every price of one model, its source and since when it counts")
+    one.add_argument("model", help="its name in the catalogue, such as gpt-5-mini or azure/eu/gpt-5-mini")
+    _finish_alone(one, "prices", "show")
+    listing = commands.add_parser("list", help="all models that have a price")
+    listing.add_argument("--mode", metavar="NAME", help="only models for chat, embedding, image_generation …")
+    _finish_alone(listing, "prices", "show_list")
+
+
 def _add_paging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--page", type=positive, default=1)
     parser.add_argument("--size", type=positive, default=PAGE_SIZE, help=f"rows per page, default {PAGE_SIZE}")
@@ -128,6 +139,17 @@ def _finish(parser: argparse.ArgumentParser, module: str, function: str) -> None
         action: Callable[..., int] = getattr(import_module(f"services.cli.{module}"), function)
         with open_client() as client:
             return action(client, options)
+
+    parser.set_defaults(run=run)
+
+
+def _finish_alone(parser: argparse.ArgumentParser, module: str, function: str) -> None:
+    """A command that needs no server: its function takes the options only."""
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+    def run(options: argparse.Namespace) -> int:
+        action: Callable[..., int] = getattr(import_module(f"services.cli.{module}"), function)
+        return action(options)
 
     parser.set_defaults(run=run)
 

@@ -2,15 +2,15 @@
 
 import csv
 from collections.abc import Iterable
-from datetime import date
+from decimal import Decimal
 from functools import cache
 from importlib.resources import files
-from typing import Literal
 
 import msgspec
 
-from shared.money import MoneyError, nusd_from_usd
-from shared.pricing import PriceRow, Rates
+from shared.catalogue.rows import ANNOTATED_PAGES, FEE, CatalogueRow
+from shared.money import NUSD_PER_USD, MoneyError, nusd_from_usd
+from shared.pricing import BATCH, FLEX, PRIORITY, UNITS_PER_PRICE
 
 DATA_FILE = "prices.csv"
 MAX_ROWS = 100_000
@@ -33,68 +33,48 @@ COLUMNS = (
     "tier_cached_input",
     "tier_cache_write",
     "tier_output",
+    "more",
     "source",
     "effective_from",
 )
 TEXTS = ("family", "model", "mode", "source", "effective_from")
 COUNTS = ("context_window", "max_output", "tier_above")
 
+MILLION_TOKENS = NUSD_PER_USD
+ONE = NUSD_PER_USD * UNITS_PER_PRICE
+MS_PER_SECOND = 1_000
+SERVICE_CLASSES = ("input", "cached", "cache_write", "output")
+WORDS: dict[str, tuple[str, int]] = {
+    **{
+        name: (name, MILLION_TOKENS)
+        for name in (
+            "audio_input",
+            "audio_cached",
+            "audio_output",
+            "image_input",
+            "image_cached",
+            "image_output",
+            "reasoning",
+            FEE,
+        )
+    },
+    **{
+        f"{service}.{name}": (f"{service}.{name}", MILLION_TOKENS)
+        for service in (BATCH, FLEX, PRIORITY)
+        for name in SERVICE_CLASSES
+    },
+    "second": ("milliseconds", ONE // MS_PER_SECOND),
+    "million_characters": ("characters", NUSD_PER_USD),
+    "query": ("queries", ONE),
+    "page": ("pages", ONE),
+    "annotated_page": (ANNOTATED_PAGES, ONE),
+    "session": ("sessions", ONE),
+}
+"""Names in the column `more`: (what they are called in a row, nano-dollars per million units in a dollar)."""
+
 
 class CatalogueError(ValueError):
     """A row of the catalogue that cannot be right: which one, and what is wrong with it."""
-
-
-class CatalogueRow(msgspec.Struct, frozen=True, kw_only=True):
-    """List prices and limits of one model.
-
-    Prices are nano-dollars: per million tokens, `per_image` per image. None is unknown, never zero.
-    `model` may begin with a zone (`us/gpt-4o`) or, for images, with quality and size
-    (`high/1024-x-1024/gpt-image-1`).
-    `tier_*` are the prices of the whole call when its prompt has more than `tier_above` tokens.
-    """
-
-    family: Literal["azure", "azure_ai"]
-    model: str
-    mode: str
-    input: int | None
-    cached_input: int | None
-    cache_write: int | None
-    cache_write_1h: int | None
-    output: int | None
-    per_image: int | None
-    context_window: int | None
-    max_output: int | None
-    tier_above: int | None
-    tier_input: int | None
-    tier_cached_input: int | None
-    tier_cache_write: int | None
-    tier_output: int | None
-    source: Literal["R", "P", "A", "V", "N"]
-    effective_from: date
-
-    def price_row(self) -> PriceRow | None:
-        """The row as calls are priced by it; None when input or output has no known price per token."""
-        if self.input is None or self.output is None:
-            return None
-        tier: Rates | None = None
-        if self.tier_input is not None and self.tier_output is not None:
-            tier = Rates(
-                input=self.tier_input,
-                output=self.tier_output,
-                cached=self.tier_cached_input,
-                cache_write=self.tier_cache_write,
-            )
-        return PriceRow(
-            model=self.model,
-            rates=Rates(
-                input=self.input,
-                output=self.output,
-                cached=self.cached_input,
-                cache_write=self.cache_write,
-            ),
-            tier_above=self.tier_above,
-            tier=tier,
-        )
 
 
 @cache
@@ -110,16 +90,17 @@ def parse(lines: Iterable[str]) -> tuple[CatalogueRow, ...]:
     if tuple(next(reader, ())) != COLUMNS:
         raise CatalogueError(f"the columns must be {', '.join(COLUMNS)}")
     rows: list[CatalogueRow] = []
-    known: set[tuple[str, str]] = set()
+    known: set[tuple[str, str, object]] = set()
     for cells in reader:
         if len(rows) >= MAX_ROWS:
             raise CatalogueError(f"more than {MAX_ROWS} rows")
         if len(cells) != len(COLUMNS):
             raise CatalogueError(f"{'/'.join(cells[:2])}: {len(cells)} cells instead of {len(COLUMNS)}")
         row = _row(dict(zip(COLUMNS, cells, strict=True)))
-        if (row.family, row.model) in known:
-            raise CatalogueError(f"{row.family}/{row.model}: listed twice")
-        known.add((row.family, row.model))
+        name = (row.family, row.model, row.effective_from)
+        if name in known:
+            raise CatalogueError(f"{row.family}/{row.model}: listed twice from {row.effective_from}")
+        known.add(name)
         rows.append(row)
     return tuple(rows)
 
@@ -129,6 +110,7 @@ def _row(cells: dict[str, str]) -> CatalogueRow:
     values: dict[str, object] = {column: cells[column] for column in TEXTS}
     for column in COUNTS:
         values[column] = _count(name, column, cells[column])
+    values["more"] = _more(name, cells["more"])
     for column in COLUMNS:
         if column not in values:
             values[column] = _price(name, column, cells[column])
@@ -142,6 +124,22 @@ def _row(cells: dict[str, str]) -> CatalogueRow:
     if any(value is None for value in tier) and any(value is not None for value in tier):
         raise CatalogueError(f"{name}: tier_above, tier_input and tier_output come together or not at all")
     return row
+
+
+def _more(name: str, cell: str) -> dict[str, int]:
+    """The prices of the column `more`, in nano-dollars per million units."""
+    found: dict[str, int] = {}
+    for word in cell.split():
+        key, _, amount = word.partition("=")
+        if key not in WORDS:
+            raise CatalogueError(f"{name}: more: {word!r} names no class of usage")
+        known, nusd = WORDS[key]
+        if known in found:
+            raise CatalogueError(f"{name}: more: {key!r} is there twice")
+        if not _price(name, f"more: {key}", amount or "nothing"):
+            raise CatalogueError(f"{name}: more: {word!r} is no price")
+        found[known] = int(Decimal(amount) * nusd + Decimal("0.5"))
+    return found
 
 
 def _price(name: str, column: str, cell: str) -> int | None:

@@ -14,6 +14,8 @@ from shared import events
 from shared.events import AnyAuthEvent, AnyEvent, AnySignal, AnyUsage, GrantBatch, GrantEntry, UsageRecorded
 
 FOLDER = Path(__file__).parent.parent / "golden" / "events"
+EARLIER = FOLDER.parent / "earlier"
+"""As earlier versions wrote them: understood for ever, but written more briefly now."""
 BATCH = "grant_batch.v1"
 
 CATALOGUE: dict[str, Any] = {
@@ -55,6 +57,21 @@ def test_golden_files_fill_every_field(tag: str) -> None:
     kind = type(msgspec.json.decode(golden(tag), type=CATALOGUE[tag]))
     written = msgspec.json.decode(golden(tag), type=dict[str, object])
     assert {field.encode_name for field in msgspec.structs.fields(kind)} == set(written) - {"type"}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EARLIER.iterdir()))
+def test_what_earlier_versions_wrote_loses_nothing(name: str) -> None:
+    """Read and written again, only zeros and nulls that are defaults are gone."""
+    tag = name.removesuffix(".json")
+    said = msgspec.json.decode((EARLIER / name).read_bytes())
+    again = msgspec.json.decode(events.encode(msgspec.json.decode(msgspec.json.encode(said), type=CATALOGUE[tag])))
+    assert _without_defaults(again) == _without_defaults(said)
+
+
+def _without_defaults(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _without_defaults(item) for name, item in value.items() if item not in (None, 0, {}, [])}
+    return [_without_defaults(item) for item in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize("tag", sorted(CATALOGUE))

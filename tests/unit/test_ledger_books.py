@@ -13,11 +13,13 @@ from services.ledger.domain.books import Books, Replay, Spent, compare, correct,
 from services.ledger.domain.usage import BALANCE_MAX, COUNT_MAX, read_usage
 from shared.events import AccountWindow, AnyUsage, Change, UsageCorrected, UsageRecorded, encode, usage_batch
 from shared.ids import InstanceId
-from shared.pricing import PriceRow, Rates, Usage, price
+from shared.pricing import CLASSES, PriceRow, Rates, Usage, price
 from tests.support.ledger import EPOCH, KEY, ORG, P2, TEAM, event_id, used, window
+from tests.support.usages import usage_of
 
 A = window("a:key_1")
 T = window("a:team_1", 3)
+SCOPES = (("key", KEY), ("team", TEAM), ("org", ORG))
 
 
 def booked(*events: UsageRecorded) -> Books:
@@ -109,6 +111,8 @@ def test_a_comparison_names_each_figure_that_differs() -> None:
         ("org total", ORG, 10, 15),
         ("account window", "a:key_1#0", 10, 15),
         ("account window", "a:team_1#3", 0, 5),
+        *((f"{kind} prompt token count", scope, 10, 20) for kind, scope in SCOPES),
+        *((f"{kind} completion token count", scope, 5, 10) for kind, scope in SCOPES),
     }
 
 
@@ -232,7 +236,8 @@ def test_what_is_no_list_is_set_aside_whole(data: bytes) -> None:
         {"cost_nusd": -1},
         {"cost_nusd": COUNT_MAX + 1},
         {"n": 0},
-        {"usage": Usage(output=-5)},
+        *({"usage": usage_of({name: -5})} for name in (*CLASSES, "reasoning")),
+        *({"usage": usage_of({name: COUNT_MAX + 1})} for name in (*CLASSES, "reasoning")),
         {"windows": (window("a", -1),)},
         {"windows": (window("a", 2**31),)},
         {"status": 2**31},

@@ -1,4 +1,4 @@
-"""Costs: exact integers, rounded once, never above the estimate."""
+"""Costs: exact integers, every class once, rounded once, never above the estimate."""
 
 from fractions import Fraction
 
@@ -7,48 +7,121 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.pricing import TOKENS_PER_PRICE, PriceRow, Rates, Usage, dearest, estimate, price, price_id
+from shared.pricing import (
+    BASE,
+    BATCH,
+    CLASSES,
+    FLEX,
+    KIND_CLASSES,
+    OUTPUT_CLASSES,
+    PRIORITY,
+    PROMPT_CLASSES,
+    STANDARD,
+    TOKENS_PER_PRICE,
+    PriceRow,
+    Rates,
+    Service,
+    Usage,
+    dearest,
+    estimate,
+    price,
+    price_id,
+)
+from tests.support.usages import usage_of
 
+KINDS = ("", "hd/1024-x-1024", "low/1024-x-1024", "annotated")
 tokens = st.integers(0, 5_000_000)
+counts = st.just(0) | tokens
 amounts = st.integers(0, 200 * 10**9)
-rates = st.builds(Rates, input=amounts, output=amounts, cached=st.none() | amounts, cache_write=st.none() | amounts)
-usages = st.builds(Usage, input=tokens, cached=tokens, cache_write=tokens, output=tokens, reasoning=tokens)
-flat_rows = st.builds(PriceRow, model=st.just("m"), rates=rates)
+unknown = st.none() | amounts
+text_rates = st.builds(
+    Rates,
+    input=amounts,
+    output=amounts,
+    cached=unknown,
+    cache_write=unknown,
+    cache_write_1h=unknown,
+    reasoning=unknown,
+)
+all_rates = st.builds(Rates, **dict.fromkeys(Rates.__struct_fields__, unknown))
+services = st.dictionaries(
+    st.sampled_from([BATCH, FLEX, PRIORITY]), st.builds(Service, rates=all_rates, tier=st.none() | all_rates)
+)
+tiers = st.sampled_from([STANDARD, BATCH, FLEX, PRIORITY, "scale"])
+text_usages = st.builds(
+    Usage, input=tokens, cached=tokens, cache_write=tokens, cache_write_1h=counts, output=tokens, reasoning=tokens
+)
+usages = st.builds(Usage, **dict.fromkeys([*CLASSES, "reasoning"], counts), tier=tiers, kind=st.sampled_from(KINDS))
+text_rows = st.builds(PriceRow, model=st.just("m"), rates=text_rates, fee=st.just(0) | amounts)
+rows = st.builds(
+    PriceRow,
+    model=st.just("m"),
+    rates=all_rates,
+    tier_above=st.none() | tokens,
+    tier=st.none() | all_rates,
+    services=services,
+    kinds=st.dictionaries(st.sampled_from(KINDS[1:]), amounts),
+    fee=st.just(0) | amounts,
+)
 
 
-def tiered(base: Rates, above: int, steps: tuple[int, int, int]) -> PriceRow:
+def stepped(base: PriceRow, above: int, step: int) -> PriceRow:
     """A row whose upper tier is nowhere cheaper, as every list price is."""
-    input_step, output_step, cache_step = steps
-    tier = Rates(
-        input=base.input + input_step,
-        output=base.output + output_step,
-        cached=None if base.cached is None else base.cached + cache_step,
-        cache_write=None if base.cache_write is None else base.cache_write + cache_step,
-    )
-    return PriceRow(model="m", rates=base, tier_above=above, tier=tier)
+    dearer = {name: None if rate is None else rate + step for name, rate in msgspec.structs.asdict(base.rates).items()}
+    return msgspec.structs.replace(base, tier_above=above, tier=Rates(**dearer))
 
 
-rows = flat_rows | st.builds(tiered, rates, tokens, st.tuples(amounts, amounts, amounts))
+stepped_rows = text_rows | st.builds(stepped, text_rows, tokens, amounts)
 
 
 def exact(usage: Usage, row: PriceRow) -> Fraction:
-    """The cost without rounding, by the book."""
-    used = row.rates
-    if row.tier is not None and row.tier_above is not None:
-        used = row.tier if usage.input + usage.cached + usage.cache_write > row.tier_above else used
-    cached = used.input if used.cached is None else used.cached
-    write = used.input if used.cache_write is None else used.cache_write
-    millionths = (
-        usage.input * used.input + usage.cached * cached + usage.cache_write * write + usage.output * used.output
-    )
+    """The cost without rounding, by the book: one class after the other, each by its own rate or its base's."""
+    service = row.services.get(usage.tier)
+    used, high = (row.rates, row.tier) if service is None else (service.rates, service.tier)
+    prompt = sum(getattr(usage, name) for name in PROMPT_CLASSES)
+    if row.tier_above is not None and high is not None and prompt > row.tier_above:
+        used = high
+
+    def rate(name: str) -> int:
+        if name in KIND_CLASSES and usage.kind in row.kinds:
+            return row.kinds[usage.kind]
+        own = getattr(used, name)
+        if own is not None:
+            return own
+        return rate(BASE[name]) if name in BASE else 0
+
+    thought = min(usage.reasoning, usage.output)
+    counted = {name: getattr(usage, name) for name in CLASSES} | {
+        "output": usage.output - thought,
+        "reasoning": thought,
+    }
+    millionths = sum(count * rate(name) for name, count in counted.items()) + prompt * row.fee
     return Fraction(millionths, TOKENS_PER_PRICE)
 
 
 @given(usages, rows)
-def test_one_rounding_half_up(usage: Usage, row: PriceRow) -> None:
+def test_every_class_once_and_one_rounding_half_up(usage: Usage, row: PriceRow) -> None:
     cost, truth = price(usage, row), exact(usage, row)
     assert -Fraction(1, 2) < cost - truth <= Fraction(1, 2)
     assert isinstance(cost, int)
+    assert cost >= 0
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_each_class_alone_has_its_price(name: str) -> None:
+    row = PriceRow(model="m", rates=Rates(**{name: 3_000_000}))
+    assert price(usage_of({name: 7}), row) == 21
+    assert price(usage_of({name: 7}, tier=PRIORITY), row) == 21
+    others = usage_of({other: 5 for other in CLASSES if other != name and name not in _bases_of(other)} | {name: 7})
+    assert price(others, row) == 21
+
+
+def _bases_of(name: str) -> set[str]:
+    found: set[str] = set()
+    while name in BASE:
+        name = BASE[name]
+        found.add(name)
+    return found
 
 
 def test_half_a_nano_dollar_rounds_up_and_less_does_not() -> None:
@@ -59,27 +132,85 @@ def test_half_a_nano_dollar_rounds_up_and_less_does_not() -> None:
     assert price(Usage(), row) == 0
 
 
-@given(usages, rows)
+@given(text_usages, stepped_rows)
 def test_an_estimate_with_the_true_tokens_is_never_below_the_price(usage: Usage, row: PriceRow) -> None:
     assert estimate(usage.prompt, usage.output, row) >= price(usage, row)
 
 
-@given(usages, tokens, tokens, rows)
+@given(text_usages, tokens, tokens, stepped_rows)
 def test_an_estimate_of_more_tokens_is_never_below_the_price(
     usage: Usage, more_input: int, more_output: int, row: PriceRow
 ) -> None:
     assert estimate(usage.prompt + more_input, usage.output + more_output, row) >= price(usage, row)
 
 
-@given(usages, tokens, tokens, flat_rows)
+@given(text_usages, tokens, tokens, text_rows)
 def test_more_tokens_never_cost_less(usage: Usage, more_input: int, more_output: int, row: PriceRow) -> None:
+    usage = msgspec.structs.replace(usage, reasoning=0)
     more = msgspec.structs.replace(usage, input=usage.input + more_input, output=usage.output + more_output)
     assert price(more, row) >= price(usage, row)
 
 
+def test_reasoning_is_part_of_the_output_and_costs_nothing_more() -> None:
+    row = PriceRow(model="m", rates=Rates(input=1, output=2_000_000))
+    assert price(Usage(output=10, reasoning=4), row) == price(Usage(output=10), row) == 20
+    apart = PriceRow(model="m", rates=Rates(input=1, output=2_000_000, reasoning=5_000_000))
+    assert price(Usage(output=10, reasoning=4), apart) == 6 * 2 + 4 * 5
+    assert price(Usage(output=10, reasoning=99), apart) == 10 * 5
+
+
+def test_a_class_without_a_price_takes_that_of_its_base() -> None:
+    row = PriceRow(model="m", rates=Rates(input=2_000_000, output=3_000_000, cache_write=4_000_000))
+    usage = Usage(cached=1, cache_write_1h=1, audio_cached=1, image_input=1, audio_output=1, image_output=1)
+    assert row.missing(usage) is None
+    assert price(usage, row) == 2 + 4 + 2 + 2 + 3 + 3
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_what_has_no_price_is_named(name: str) -> None:
+    usage = usage_of({name: 1})
+    assert PriceRow(model="m", rates=Rates()).missing(usage) == name
+    known = PriceRow(model="m", rates=Rates(**{name: 0}))
+    assert known.missing(usage) is None
+    assert known.missing(Usage()) is None
+
+
 @given(usages, rows)
-def test_reasoning_tokens_are_part_of_the_output_and_cost_nothing_more(usage: Usage, row: PriceRow) -> None:
-    assert price(usage, row) == price(msgspec.structs.replace(usage, reasoning=0), row)
+def test_a_usage_lacks_a_price_exactly_where_no_rate_leads_to_one(usage: Usage, row: PriceRow) -> None:
+    rates = row.rates_for(usage.prompt, usage.tier)
+    lacking = [
+        name
+        for name in CLASSES
+        if getattr(usage, name) and rates.rate(name) is None and not (name in KIND_CLASSES and usage.kind in row.kinds)
+    ]
+    assert row.missing(usage) == (lacking[0] if lacking else None)
+
+
+def test_pieces_cost_what_their_kind_costs() -> None:
+    row = PriceRow(model="m", rates=Rates(pages=1_000_000), kinds={"hd/1-x-1": 9_000_000, "annotated": 5_000_000})
+    assert price(Usage(images=2, kind="hd/1-x-1"), row) == 18
+    assert row.missing(Usage(images=2, kind="low/1-x-1")) == "images"
+    assert (price(Usage(pages=2), row), price(Usage(pages=2, kind="annotated"), row)) == (2, 10)
+
+
+def test_a_fee_goes_on_top_of_the_whole_prompt() -> None:
+    row = PriceRow(model="m", rates=Rates(input=1_000_000, cached=0, output=1_000_000), fee=3_000_000)
+    usage = Usage(input=10, cached=5, output=2)
+    assert price(usage, row) == 10 + 2 + 45
+    assert estimate(15, 2, row) == 15 * 4 + 2
+
+
+def test_a_service_tier_has_its_own_rates_and_its_own_long_prompts() -> None:
+    row = PriceRow(
+        model="m",
+        rates=Rates(input=10_000_000),
+        tier_above=100,
+        tier=Rates(input=20_000_000),
+        services={BATCH: Service(rates=Rates(input=5_000_000), tier=Rates(input=7_000_000))},
+    )
+    assert price(Usage(input=100, tier=BATCH), row) == 500
+    assert price(Usage(input=101, tier=BATCH), row) == 707
+    assert price(Usage(input=101, tier="scale"), row) == price(Usage(input=101), row) == 2020
 
 
 def test_a_long_prompt_is_billed_whole_by_its_tier() -> None:
@@ -91,6 +222,7 @@ def test_a_long_prompt_is_billed_whole_by_its_tier() -> None:
     )
     assert price(Usage(input=150, cached=50, output=1), row) == 200 * 1_000 + 2_000
     assert price(Usage(input=150, cached=51, output=1), row) == 201 * 3_000 + 4_000
+    assert price(Usage(input=150, audio_input=51), row) == 201 * 3_000
 
 
 def test_a_known_price() -> None:
@@ -104,20 +236,43 @@ def test_an_id_names_one_content(first: PriceRow, second: PriceRow) -> None:
     assert (price_id(first) == price_id(second)) == (first == second)
 
 
-def test_ids_do_not_change_between_versions() -> None:
-    row = PriceRow(model="gpt-4o", rates=Rates(input=2_500_000_000, output=10_000_000_000))
+@given(rows, usages)
+def test_ids_and_usages_do_not_change_on_the_wire(row: PriceRow, usage: Usage) -> None:
     assert price_id(row) == price_id(msgspec.json.decode(msgspec.json.encode(row), type=PriceRow))
     assert len(price_id(row)) == 32
+    assert msgspec.json.decode(msgspec.json.encode(usage), type=Usage) == usage
 
 
-@pytest.mark.parametrize(("cached", "write", "highest"), [(None, None, 10), (5, None, 10), (5, 12, 12), (11, 0, 11)])
-def test_the_dearest_prompt_token(cached: int | None, write: int | None, highest: int) -> None:
-    assert Rates(input=10, output=1, cached=cached, cache_write=write).highest_input() == highest
+def test_what_earlier_versions_wrote_is_understood() -> None:
+    usage = b'{"input":5,"cached":0,"cache_write":0,"output":7,"reasoning":0}'
+    assert msgspec.json.decode(usage, type=Usage) == Usage(input=5, output=7)
+    row = b'{"model":"m","rates":{"input":1,"output":2,"cached":null,"cache_write":null},"tier_above":null,"tier":null}'
+    assert msgspec.json.decode(row, type=PriceRow) == PriceRow(model="m", rates=Rates(input=1, output=2))
+
+
+@given(usages)
+def test_prompt_and_completion_are_sums_of_their_classes(usage: Usage) -> None:
+    assert usage.prompt == sum(getattr(usage, name) for name in PROMPT_CLASSES)
+    assert usage.completion == sum(getattr(usage, name) for name in OUTPUT_CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("cached", "write", "hour", "highest"),
+    [(None, None, None, 10), (5, None, None, 10), (5, 12, None, 12), (11, 0, None, 11), (1, 12, 20, 20)],
+)
+def test_the_dearest_prompt_token(cached: int | None, write: int | None, hour: int | None, highest: int) -> None:
+    rates = Rates(input=10, output=1, cached=cached, cache_write=write, cache_write_1h=hour)
+    assert rates.highest_input() == highest
 
 
 @given(rows, rows, usages)
 def test_the_dearest_of_two_rows_is_never_below_either(one: PriceRow, other: PriceRow, usage: Usage) -> None:
     row = dearest(one, other)
-    held = estimate(usage.prompt, usage.output, row)
-    assert held >= max(price(usage, one), price(usage, other))
+    assert price(usage, row) >= max(price(usage, one), price(usage, other))
     assert dearest(one, one) == one
+
+
+@given(stepped_rows, stepped_rows, text_usages)
+def test_an_estimate_by_the_dearest_is_never_below_either(one: PriceRow, other: PriceRow, usage: Usage) -> None:
+    held = estimate(usage.prompt, usage.output, dearest(one, other))
+    assert held >= max(price(usage, one), price(usage, other))

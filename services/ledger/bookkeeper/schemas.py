@@ -89,7 +89,11 @@ class TeamPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogRow(msgspec.Struct, frozen=True, kw_only=True, rename={"start_time": "startTime", "end_time": "endTime"}):
-    """One call (or attempt). `usage` is Foundry's own object, `api_key` the key's id."""
+    """One call (or attempt). `usage` is Foundry's own object, `api_key` the key's id.
+
+    `prompt_tokens` and `completion_tokens` are all there were, `cached_tokens` all that were read from the cache;
+    the other counts are single classes of usage (docs/prices.md). `service_tier` is empty for the standard one.
+    """
 
     request_id: str
     event_id: str
@@ -106,7 +110,23 @@ class LogRow(msgspec.Struct, frozen=True, kw_only=True, rename={"start_time": "s
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    cache_write_tokens: int
+    cache_write_1h_tokens: int
     reasoning_tokens: int
+    audio_input_tokens: int
+    audio_cached_tokens: int
+    audio_output_tokens: int
+    image_input_tokens: int
+    image_cached_tokens: int
+    image_output_tokens: int
+    images: int
+    milliseconds: int
+    characters: int
+    queries: int
+    pages: int
+    sessions: int
+    service_tier: str
+    kind: str
     start_time: datetime
     end_time: datetime
     request_duration_ms: int

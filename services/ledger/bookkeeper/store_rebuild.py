@@ -9,7 +9,7 @@ import msgspec
 from services.ledger.bookkeeper import store_corrections
 from services.ledger.bookkeeper.store import Database, add_balances, insert_events
 from services.ledger.bookkeeper.store_corrections import changes_in
-from services.ledger.bookkeeper.store_rows import Row
+from services.ledger.bookkeeper.store_rows import USAGE_COLUMNS, Row, usage_in
 from services.ledger.domain.books import Books, Entry, Spent, Total, correct, fold, overdraft
 from shared.events import AccountWindow, Change, UsageCorrected
 from shared.pg import execute, rows
@@ -25,6 +25,8 @@ PAGE = 5_000
 LOCK_TIMEOUT = "10s"
 TIMEOUT_S = 600
 
+_USAGE = ", ".join(USAGE_COLUMNS.values())
+
 Number = tuple[str, int, int]
 """(instance, partition, n): what an event is known by in every fold."""
 
@@ -35,29 +37,30 @@ async def books_at(database: Database, seq: int) -> tuple[Books, Books]:
         return await _balances(connection), await _folded(connection, seq)
 
 
-async def stored_costs(database: Database, numbers: Sequence[Number]) -> dict[Number, int]:
-    """What the books say that events cost, by their numbers; events they do not hold are left out."""
-    return dict(await _stored(database, "usage_event", "cost_nusd", numbers))
+async def stored_calls(database: Database, numbers: Sequence[Number]) -> dict[Number, tuple[int, Usage]]:
+    """What the books say that calls cost and used, by their numbers; calls they do not hold are left out."""
+    found = await _stored(database, "usage_event", f"cost_nusd, {_USAGE}", numbers)
+    return {number: (row["cost_nusd"], usage_in(row)) for number, row in found}
 
 
 async def stored_deltas(database: Database, numbers: Sequence[Number]) -> dict[Number, int]:
     """What the books say that corrections add in all, by their numbers; those they do not hold are left out."""
     found = await _stored(database, "correction", "changes", numbers)
-    return {number: sum(change.delta_nusd for change in changes_in(stored)) for number, stored in found}
+    return {number: sum(change.delta_nusd for change in changes_in(row["changes"])) for number, row in found}
 
 
-async def _stored(database: Database, table: str, column: str, numbers: Sequence[Number]) -> list[tuple[Number, Any]]:
+async def _stored(database: Database, table: str, wanted: str, numbers: Sequence[Number]) -> list[tuple[Number, Any]]:
     async with database.connection() as connection:
         found = await rows(
             connection,
-            f"SELECT instance, partition, n, {column} AS found FROM {table}"
+            f"SELECT instance, partition, n, {wanted} FROM {table}"
             " JOIN unnest($1::text[], $2::integer[], $3::bigint[]) AS wanted (instance, partition, n)"
             " USING (instance, partition, n)",
             [instance for instance, _, _ in numbers],
             [partition for _, partition, _ in numbers],
             [n for _, _, n in numbers],
         )
-    return [((row["instance"], row["partition"], row["n"]), row["found"]) for row in found]
+    return [((row["instance"], row["partition"], row["n"]), row) for row in found]
 
 
 async def empty_shadow(database: Database) -> None:
@@ -152,8 +155,7 @@ async def _entries(connection: "PgConnection", after: int) -> AsyncGenerator[lis
     """Stored calls behind a sequence, page by page."""
     async for found in _pages(
         connection,
-        "key_id, team_id, org_id, windows, cost_nusd, held_nusd, serial, input_tokens, cached_tokens,"
-        " cache_write_tokens, output_tokens, started_at FROM usage_event",
+        f"key_id, team_id, org_id, windows, cost_nusd, held_nusd, serial, started_at, {_USAGE} FROM usage_event",
         after,
     ):
         yield [_entry(row) for row in found]
@@ -191,12 +193,7 @@ def _entry(row: Any) -> Entry:
         windows=msgspec.json.decode(row["windows"], type=tuple[AccountWindow, ...]),
         cost_nusd=row["cost_nusd"],
         overdraft_nusd=overdraft(row["cost_nusd"], row["held_nusd"], row["serial"]),
-        usage=Usage(
-            input=row["input_tokens"],
-            cached=row["cached_tokens"],
-            cache_write=row["cache_write_tokens"],
-            output=row["output_tokens"],
-        ),
+        usage=usage_in(row),
         started_at=row["started_at"],
     )
 

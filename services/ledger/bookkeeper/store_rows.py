@@ -1,12 +1,14 @@
 """Usage events as rows of Postgres: one table of columns, from which statements and arrays are made."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from shared.events import UsageRecorded
+from shared.pricing import Usage
 
 RAW_BYTES_MAX = 16 * 1024
 """A larger usage object of Foundry is left out; the counted tokens stand beside it."""
@@ -84,10 +86,62 @@ COLUMNS: tuple[Column, ...] = (
     ("overhead_us", "bigint", lambda event: event.overhead_us),
     ("retries", "integer", lambda event: event.retries),
     ("tags", "jsonb", lambda event: _of_json(event.tags)),
+    ("cache_write_1h_tokens", "bigint", lambda event: event.usage.cache_write_1h),
+    ("audio_input_tokens", "bigint", lambda event: event.usage.audio_input),
+    ("audio_cached_tokens", "bigint", lambda event: event.usage.audio_cached),
+    ("audio_output_tokens", "bigint", lambda event: event.usage.audio_output),
+    ("image_input_tokens", "bigint", lambda event: event.usage.image_input),
+    ("image_cached_tokens", "bigint", lambda event: event.usage.image_cached),
+    ("image_output_tokens", "bigint", lambda event: event.usage.image_output),
+    ("images", "bigint", lambda event: event.usage.images),
+    ("milliseconds", "bigint", lambda event: event.usage.milliseconds),
+    ("characters", "bigint", lambda event: event.usage.characters),
+    ("queries", "bigint", lambda event: event.usage.queries),
+    ("pages", "bigint", lambda event: event.usage.pages),
+    ("sessions", "bigint", lambda event: event.usage.sessions),
+    ("service_tier", "text", lambda event: text(event.usage.tier)),
+    ("kind", "text", lambda event: text(event.usage.kind)),
 )
+
+USAGE_COLUMNS = {
+    "input": "input_tokens",
+    "cached": "cached_tokens",
+    "cache_write": "cache_write_tokens",
+    "cache_write_1h": "cache_write_1h_tokens",
+    "output": "output_tokens",
+    "reasoning": "reasoning_tokens",
+    "audio_input": "audio_input_tokens",
+    "audio_cached": "audio_cached_tokens",
+    "audio_output": "audio_output_tokens",
+    "image_input": "image_input_tokens",
+    "image_cached": "image_cached_tokens",
+    "image_output": "image_output_tokens",
+    "images": "images",
+    "milliseconds": "milliseconds",
+    "characters": "characters",
+    "queries": "queries",
+    "pages": "pages",
+    "sessions": "sessions",
+    "tier": "service_tier",
+    "kind": "kind",
+}
+"""Where each field of a usage is kept."""
 
 _NAMES = ("event_id", "stream_seq", "repriced_nusd", *(name for name, _, _ in COLUMNS))
 _TYPES = ("uuid", "bigint", "bigint", *(kind for _, kind, _ in COLUMNS))
+
+
+def usage_in(row: Mapping[str, Any]) -> Usage:
+    """The usage of a stored call; the row must have all of USAGE_COLUMNS."""
+    return Usage(**{field: row[column] for field, column in USAGE_COLUMNS.items()})
+
+
+def kept(usage: Usage) -> Usage:
+    """A usage as it is read back: without what Postgres cannot keep of its texts."""
+    tier, kind = text(usage.tier), text(usage.kind)
+    if (tier, kind) == (usage.tier, usage.kind):
+        return usage
+    return msgspec.structs.replace(usage, tier=tier, kind=kind)
 
 
 def insert_sql(table: str) -> str:

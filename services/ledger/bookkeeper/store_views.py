@@ -9,6 +9,7 @@ import msgspec
 
 from services.ledger.bookkeeper.schemas import LogRow
 from services.ledger.bookkeeper.store import Database
+from services.ledger.bookkeeper.store_rows import usage_in
 from services.ledger.domain.books import Spent, Total, WindowKey
 from shared.money import usd_from_nusd
 from shared.pg import rows
@@ -138,7 +139,7 @@ def _total(row: Mapping[str, Any]) -> Total:
 
 
 def _log_row(row: Any) -> LogRow:
-    prompt = row["input_tokens"] + row["cached_tokens"] + row["cache_write_tokens"]
+    usage = usage_in(row)
     ok = row["outcome"] == "ok" and row["status"] < SUCCESS_BELOW
     return LogRow(
         request_id=row["call_id"],
@@ -152,11 +153,27 @@ def _log_row(row: Any) -> LogRow:
         cost_nusd=row["cost_nusd"],
         held_nusd=row["held_nusd"],
         repriced_nusd=row["repriced_nusd"],
-        total_tokens=prompt + row["output_tokens"],
-        prompt_tokens=prompt,
-        completion_tokens=row["output_tokens"],
-        cached_tokens=row["cached_tokens"],
-        reasoning_tokens=row["reasoning_tokens"],
+        total_tokens=usage.prompt + usage.completion,
+        prompt_tokens=usage.prompt,
+        completion_tokens=usage.completion,
+        cached_tokens=usage.cached + usage.audio_cached + usage.image_cached,
+        cache_write_tokens=usage.cache_write,
+        cache_write_1h_tokens=usage.cache_write_1h,
+        reasoning_tokens=usage.reasoning,
+        audio_input_tokens=usage.audio_input,
+        audio_cached_tokens=usage.audio_cached,
+        audio_output_tokens=usage.audio_output,
+        image_input_tokens=usage.image_input,
+        image_cached_tokens=usage.image_cached,
+        image_output_tokens=usage.image_output,
+        images=usage.images,
+        milliseconds=usage.milliseconds,
+        characters=usage.characters,
+        queries=usage.queries,
+        pages=usage.pages,
+        sessions=usage.sessions,
+        service_tier=usage.tier,
+        kind=usage.kind,
         start_time=row["started_at"],
         end_time=row["started_at"] + timedelta(milliseconds=row["duration_ms"]),
         request_duration_ms=row["duration_ms"],

@@ -16,7 +16,7 @@ from shared.pricing import PriceRow, Usage, price
 
 
 class Total(msgspec.Struct, kw_only=True):
-    """One scope's sums."""
+    """One scope's sums. `input_tokens` are all tokens of prompts, `output_tokens` all of completions."""
 
     total_nusd: int = 0
     overdraft_nusd: int = 0
@@ -31,7 +31,7 @@ class Total(msgspec.Struct, kw_only=True):
         self.overdraft_nusd += entry.overdraft_nusd
         self.calls += 1
         self.input_tokens += entry.usage.prompt
-        self.output_tokens += entry.usage.output
+        self.output_tokens += entry.usage.completion
         at = entry.started_at
         self.last_at = at if self.last_at is None or at > self.last_at else self.last_at
 
@@ -144,7 +144,7 @@ class Replay:
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One figure on which the books and the log disagree, in nano-dollars (for `… count`: events)."""
+    """One figure on which the books and the log disagree, in nano-dollars (for `… count`: events, tokens, units)."""
 
     what: str
     id: str
@@ -164,6 +164,8 @@ def compare(books: Books, log: Books) -> list[Difference]:
         figures += [
             (f"{kind} total", scope_id, ours.total_nusd, theirs.total_nusd),
             (f"{kind} overdraft", scope_id, ours.overdraft_nusd, theirs.overdraft_nusd),
+            (f"{kind} prompt token count", scope_id, ours.input_tokens, theirs.input_tokens),
+            (f"{kind} completion token count", scope_id, ours.output_tokens, theirs.output_tokens),
         ]
     for key in sorted(books.accounts.keys() | log.accounts.keys()):
         name = f"{key[0]}#{key[1]}"

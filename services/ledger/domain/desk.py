@@ -15,6 +15,7 @@ from services.ledger.domain.calendar import Calendar
 from services.ledger.domain.cross import crossings
 from services.ledger.domain.decide import Short, acknowledge, answer, knows_policy_of, listen, renew, take_in
 from services.ledger.domain.draft import Draft
+from services.ledger.domain.figures import with_figures
 from services.ledger.domain.fold import fold_grants
 from services.ledger.domain.level import Board
 from services.ledger.domain.recall import Recalls
@@ -261,10 +262,11 @@ class Desk:
                 batch.draft.block(said.windows, until_ms)
                 return
             said = said.answer
-        batch.replies.append((letter.token, said))
+        batch.replies.append((letter.token, with_figures(self._state, ask, said, batch.at)))
 
     def _reply(self, batch: Batch, waiter: Waiter, said: Answer | NotActive) -> None:
         batch.served.append(waiter)
+        said = with_figures(self._state, waiter.ask, said, batch.at)
         for token, ask in waiter.copies:
             copy = msgspec.structs.replace(said, sent_ms=ask.sent_ms)
             if isinstance(copy, Answer):
