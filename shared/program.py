@@ -47,14 +47,14 @@ def refuse_taken_port(host: str, port: int, setting: str) -> None:
 class HttpServer:
     """One port of this process."""
 
-    def __init__(self, app: Any, host: str, port: int) -> None:
+    def __init__(self, app: Any, host: str, port: int, *, websockets: bool = False) -> None:
         self._server = Server(
             app,
             address=host,
             port=port,
             interface=Interfaces.ASGINL,
             http=HTTPModes.http1,
-            websockets=False,
+            websockets=websockets,
             backlog=BACKLOG,
             backpressure=CONNECTIONS_MAX,
             http1_settings=HTTP1Settings(

@@ -64,9 +64,16 @@ CATALOG_BUCKET = "catalog"
 LEASES_BUCKET = "leases"
 BUDGETS_BUCKET = "budgets"
 SNAPSHOTS_BUCKET = "snapshots"
+OBJECTS_BUCKET = "objects"
+PENDING_BUCKET = "pending"
 
 LEASE_TTL_S = 3
 """How long a lease lives without renewal; it says who answers, it does not protect the money."""
+
+OBJECTS_TTL_S = 90 * 86_400
+"""How long the record of a stored object is kept after its last change: beyond it the object is not listed any more."""
+PENDING_TTL_S = 40 * 86_400
+"""How long work that is still to be charged is kept after somebody last looked at it, and the note that it was."""
 
 BUCKETS = (
     Bucket(name=KEYS_BUCKET, max_bytes=2 * GIB),
@@ -74,6 +81,8 @@ BUCKETS = (
     Bucket(name=CATALOG_BUCKET, max_bytes=256 * MIB),
     Bucket(name=BUDGETS_BUCKET, max_bytes=256 * MIB),
     Bucket(name=SNAPSHOTS_BUCKET, max_bytes=4 * GIB, max_value_size=MIB),
+    Bucket(name=OBJECTS_BUCKET, max_bytes=GIB, ttl_s=OBJECTS_TTL_S),
+    Bucket(name=PENDING_BUCKET, max_bytes=256 * MIB, ttl_s=PENDING_TTL_S),
     Bucket(name=LEASES_BUCKET, max_bytes=MIB, ttl_s=LEASE_TTL_S, max_value_size=4096),
 )
 
@@ -173,6 +182,21 @@ def chunk_kv(snapshot: str, number: int) -> str:
     return f"chunk.{snapshot}.{number}"
 
 
+def object_kv(owner: str, kind: str, digest: str) -> str:
+    """The key of a stored object's record in `objects`; `owner` and `digest` are hashes."""
+    return f"{owner}.{kind}.{digest}"
+
+
+def pending_kv(kind: str, call_id: str) -> str:
+    """The key in `pending` of work that Foundry does for a call that is over: `batch` or `response`."""
+    return f"{kind}.{call_id}"
+
+
+def slot_kv(partition: int) -> str:
+    """The key in `pending` of what is being charged at the moment: one thing at a time in a partition."""
+    return f"slot.{partition}"
+
+
 def lease_kv(partition: int) -> str:
     """The key of the enforcer's lease in `leases`."""
     return f"ledger.{partition}"
@@ -258,6 +282,10 @@ PERMISSIONS: dict[str, Permissions] = {
         _watches(REVOKED_BUCKET),
         _watches(CATALOG_BUCKET),
         _writes(CATALOG_BUCKET, "p.*"),
+        _watches(OBJECTS_BUCKET),
+        _writes(OBJECTS_BUCKET),
+        _watches(PENDING_BUCKET),
+        _writes(PENDING_BUCKET),
         subscribe=("recall.v1.>", GOSSIP_SUBJECT),
     ),
     "enforcer": _user(

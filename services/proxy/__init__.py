@@ -2,5 +2,5 @@
 
 The way of a call: front door (`front`, `inference`) → admission (`domain/admission`, rate limits in `limits`, the
 estimate in `domain/prepare`, money in `treasury`, which drives `domain/bank`) → journal (`till`) → upstream → meter
-(`relay`, `domain/meter`) → journal → publisher. What stops a call raises `Refused` in exactly one of these.
+(`relay`, `domain/meters`) → journal → publisher. What stops a call raises `Refused` in exactly one of these.
 """

@@ -6,23 +6,29 @@ import gc
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
+from services.proxy.body import BODY_WAIT_S, Patience
 from services.proxy.catalog import PriceRegister
 from services.proxy.config import Config, load_config
 from services.proxy.directory import Directory
+from services.proxy.domain.choice import Models
+from services.proxy.domain.objects import Places, Seal
 from services.proxy.domain.prices import PriceBook
 from services.proxy.forwarder import Forwarder
 from services.proxy.front import FrontDoor
 from services.proxy.gossip import Gossip
 from services.proxy.incarnation import Incarnation
-from services.proxy.inference import Inference, Models
+from services.proxy.inference import Inference
 from services.proxy.journal import JournalError
 from services.proxy.levels import Levels
 from services.proxy.limits import RateLimits
+from services.proxy.models import ModelPages
+from services.proxy.price_days import PriceDays
+from services.proxy.reader import SEND_TIMEOUT_S
+from services.proxy.realtime import Realtime
 from services.proxy.recovery import Recovered, recover_all
-from services.proxy.relay import SEND_TIMEOUT_S
 from services.proxy.settings import ProxySettings, load
+from services.proxy.stored import StoredObjects
 from services.proxy.till import Till
 from services.proxy.treasury import Treasury
 from services.proxy.upstream import Upstream
@@ -31,9 +37,11 @@ from shared.allotment import MAX_CALL_MS
 from shared.bus import Bus
 from shared.bus.apply import verify
 from shared.catalogue import load as load_catalogue
-from shared.clock import SystemClock
+from shared.catalogue import price_rows
+from shared.clock import Clock, SystemClock
 from shared.errors import TundishError
 from shared.http import Health, internal_app
+from shared.pricing import PriceRow
 from shared.program import HttpServer
 from shared.tasks import Supervisor
 from shared.telemetry import Metrics
@@ -44,6 +52,8 @@ log = logging.getLogger(__name__)
 RECOVERY_S = 10.0
 RENEWAL_RETRY_S = 1.0
 CLOSE_WAIT_S = 5.0
+HAND_OVER_S = 5.0
+"""How long a stop waits until responses in the background are left to other processes."""
 UPSTREAM_MAX_S = MAX_CALL_MS / 1_000 - SEND_TIMEOUT_S - 5
 """How long Foundry may take for a whole reply. What was read last may still stall on its way to the caller, and the
 ledger relies on it that no call lasts longer than MAX_CALL_MS in all."""
@@ -78,8 +88,10 @@ class Proxy:
         partitions = settings.common.partitions
         hasher = SecretHasher(settings.peppers)
         self.directory = Directory(bus, hasher, partitions)
-        rows = {item.row for items in config.models.values() for item in items if item.row is not None}
-        self.register = PriceRegister(bus, [*catalogue_rows(), *rows])
+        deployments = [item for items in config.models.values() for item in items]
+        self.price_days = PriceDays(book, load_catalogue(), lambda: deployments, self.clock)
+        rows = [item.row for items in config.models.values() for item in items if item.row is not None]
+        self.register = PriceRegister(bus, [*catalogue_rows(self.clock), *rows])
         self.treasury = Treasury(bus, self.directory, self.clock, instance, partitions)
         self.levels = Levels(bus, self.treasury)
         self.limits = RateLimits(self.clock, instance)
@@ -93,15 +105,40 @@ class Proxy:
             book=book,
             clock=self.clock,
             instance=instance,
+            facts=config.facts,
         )
+        patience = Patience(BODY_WAIT_S)
+        places = Places(config.models)
+        seal = Seal(settings.peppers)
+        self.stored = StoredObjects(
+            bus=bus,
+            upstream=self.upstream,
+            places=places,
+            seal=seal,
+            directory=self.directory,
+            treasury=self.treasury,
+            till=self.till,
+            book=book,
+            clock=self.clock,
+            tasks=self.tasks,
+            patience=patience,
+            body_bytes_max=settings.body_bytes_max,
+            default_output_tokens=settings.default_output_tokens,
+            exceeded_status=settings.exceeded_status,
+        )
+        models = Models(config.models)
         self.inference = Inference(
             directory=self.directory,
             treasury=self.treasury,
             till=self.till,
             upstream=self.upstream,
-            models=Models(config.models),
+            models=models,
             clock=self.clock,
             tasks=self.tasks,
+            seal=seal,
+            places=places,
+            follow=self.stored.background,
+            patience=patience,
             master_key=settings.common.master_key,
             body_bytes_max=settings.body_bytes_max,
             default_output_tokens=settings.default_output_tokens,
@@ -123,11 +160,15 @@ class Proxy:
             inference=self.inference,
             forwarder=self.forwarder,
             health=self.health,
+            pages=ModelPages(config.models),
             calls=self.metrics.counter("tundish_calls_total", "Inference calls received.", "endpoint"),
             refused=self.metrics.counter("tundish_refused_total", "Requests answered with an error of ours.", "code"),
         )
+        self.realtime = Realtime(inference=self.inference, till=self.till, models=models, book=book, tasks=self.tasks)
+        self.door.stored = self.stored
+        self.door.realtime = self.realtime
         self._declare()
-        self.public = HttpServer(self.door, settings.host, settings.port)
+        self.public = HttpServer(self.door, settings.host, settings.port, websockets=True)
         self.internal = HttpServer(
             internal_app(
                 health=self.health,
@@ -143,7 +184,7 @@ class Proxy:
     @classmethod
     async def build(cls, settings: ProxySettings) -> "Proxy":
         """Read the configuration, connect, take a journal. Raises TundishError."""
-        book = PriceBook(catalogue_rows())
+        book = PriceBook(catalogue_rows(SystemClock()))
         config = load_config(settings.config, os.environ, book)
         tell(config, settings)
         bus = await Bus.open(settings.common.nats_url, user="proxy", name="tundish-proxy")
@@ -166,6 +207,8 @@ class Proxy:
         self.treasury.start(tasks)
         self.gossip.start(tasks)
         tasks.keep("patience", self.inference.patience.run)
+        tasks.keep("stored", self.stored.run)
+        tasks.keep("price-days", self.price_days.run)
         tasks.keep("recovery", self._recover)
         tasks.keep("renewal", self._renew_when_closed)
         self.internal.start()
@@ -175,9 +218,13 @@ class Proxy:
         spare_the_collector()
         await stop.wait()
         self.door.draining = True
+        self.realtime.draining.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.settings.drain_s):
                 await self.inference.idle.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HAND_OVER_S):
+                await self.stored.drain()
         await self.public.stop()
 
     async def close(self) -> None:
@@ -205,7 +252,8 @@ class Proxy:
         partitions = self.settings.common.partitions
         while True:
             own = self.incarnation.instance
-            await recover_all(self.bus, self.clock, root, own, partitions, self.recovered)
+            handed = self.stored.handed_over
+            await recover_all(self.bus, self.clock, root, own, partitions, self.recovered, handed)
             await asyncio.sleep(RECOVERY_S)
 
     async def _renew_when_closed(self) -> None:
@@ -255,6 +303,25 @@ class Proxy:
         gauge("tundish_cost_nusd", "Cost of settled calls.", lambda: self.till.cost_nusd)
         gauge("tundish_recovered_events", "Events recovered from dead instances.", lambda: self.recovered.events)
         gauge("tundish_recovered_lost", "Calls of dead instances charged as lost.", lambda: self.recovered.lost)
+        gauge(
+            "tundish_background_running", "Background responses followed here.", lambda: self.stored.background.running
+        )
+        gauge(
+            "tundish_background_handed",
+            "Background responses left to any proxy.",
+            lambda: self.stored.background.handed,
+        )
+        gauge(
+            "tundish_deferred_waiting",
+            "Batches and responses to be charged when done.",
+            lambda: self.stored.watcher.waiting,
+        )
+        gauge(
+            "tundish_deferred_booked",
+            "Batches and responses charged by this process.",
+            lambda: self.stored.watcher.booked,
+        )
+        gauge("tundish_realtime_sessions", "Realtime sessions that are open.", lambda: self.realtime.open)
         gauge("tundish_renewals", "Times the ledger closed this instance and it got a new name.", lambda: self.renewals)
 
     def _declare_money(self) -> None:
@@ -291,9 +358,9 @@ def spare_the_collector() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-def catalogue_rows() -> list[Any]:
-    """The price rows of the built-in catalogue that have both prices."""
-    return [row for entry in load_catalogue() if (row := entry.price_row()) is not None]
+def catalogue_rows(clock: Clock) -> list[PriceRow]:
+    """The price rows of the built-in catalogue that are in force today."""
+    return list(price_rows(load_catalogue(), clock.now().date()))
 
 
 def make_upstream(settings: ProxySettings) -> Upstream:

@@ -1,8 +1,8 @@
 """`config.yaml` in LiteLLM's format: read once, checked whole, every error with file, place and remedy."""
 
 import logging
+import re
 from collections.abc import Mapping
-from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
@@ -11,13 +11,15 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 
-from services.proxy.domain.deployments import Deployment, serverless, targets_of
-from services.proxy.domain.facts import CAP_FIELDS, FactBook, ModelFacts, Sizes
+from services.proxy.config_kinds import KIND_KEYS, Kind, KindReader, checked_version, described
+from services.proxy.config_prices import PRICE_KEYS, Priced, PriceReader
+from services.proxy.domain.deployments import Deployment, deployment_id
+from services.proxy.domain.facts import CAP_FIELDS, Declared, FactBook, Sizes
 from services.proxy.domain.prices import PriceBook
+from services.proxy.domain.surfaces import base_of, ways_of
 from shared.catalogue import load as load_catalogue
 from shared.errors import SettingsError
-from shared.money import NUSD_PER_USD
-from shared.pricing import TOKENS_PER_PRICE, PriceRow, Rates
+from shared.pricing import PriceRow, Rates
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +34,17 @@ PARAMS_KNOWN = {
     "api_key",
     "api_version",
     "base_model",
-    "input_cost_per_token",
-    "output_cost_per_token",
-    "cache_read_input_token_cost",
-    "cache_creation_input_token_cost",
+    "drop_params",
+    "extra_headers",
+    "unpriced",
+    *KIND_KEYS,
+    *PRICE_KEYS,
 }
-INFO_KNOWN = PARAMS_KNOWN - {"model", "api_base", "api_key", "api_version"} | {
+INFO_KNOWN = PARAMS_KNOWN - {"model", "api_base", "api_key", "api_version", "extra_headers"} | {
     "id",
     "mode",
     "stream_usage",
+    "supports_reasoning",
     "max_input_tokens",
     "max_output_tokens",
     "output_cap_field",
@@ -57,11 +61,23 @@ INSTEAD = {
     "tpm": "the deployment's own limit answers 429, which is passed on",
     "max_tokens": "callers set it; TUNDISH_DEFAULT_OUTPUT_TOKENS is assumed where they do not, and the model's own"
     " maximum is model_info.max_output_tokens",
-    "drop_params": "requests are passed on as they are",
+    "organization": "Foundry has no organizations of OpenAI's: a resource is named by its api_base",
+    "additional_drop_params": "drop_params drops what a reasoning model does not take",
+    "allowed_openai_params": "everything is passed on that the model takes",
 }
 """What to use in place of options of LiteLLM's that people are likely to have."""
 SECTIONS = ("litellm_settings", "general_settings")
 """Sections of LiteLLM's whose keys are named one by one."""
+SETTINGS_KNOWN = {"litellm_settings": {"drop_params"}, "general_settings": set[str]()}
+HEADERS_MAX = 16
+HEADER_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\Z")
+HEADERS_RESERVED = (
+    "authorization", "api-key", "x-api-key", "cookie", "host", "connection", "keep-alive", "te", "trailer", "upgrade",
+    "transfer-encoding", "content-type", "content-length", "content-encoding", "accept-encoding", "expect",
+    "anthropic-version", "x-ms-client-request-id", "x-ms-spillover-deployment",
+)  # fmt: skip
+"""Headers that the gateway sets itself, or that would change who serves a call without its price being known."""
+DEPLOYMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 BUDGETS = {
     "litellm_settings.max_budget": "set the max_budget of an organization with POST /organization/update",
     "litellm_settings.upperbound_key_generate_params": "set the max_budget of an organization or of teams, which their"
@@ -71,16 +87,17 @@ BUDGETS = {
     "litellm_params.max_budget": "set model_max_budget for this model on an organization, team or key",
 }
 """Keys that would limit spend, and what does so here: to pass over one of them would leave spend without a limit."""
-PRICE_KEYS = ("input_cost_per_token", "output_cost_per_token")
 
 Table = Mapping[str, Any]
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """What the file says: deployments by public model name, in the order of the file."""
+    """What the file says: deployments by public model name, in the order of the file. `facts` is what the catalogue
+    knows of models, for what answers teach later."""
 
     models: dict[str, list[Deployment]]
     warnings: tuple[str, ...]
+    facts: FactBook
 
 
 def load_config(path: Path, environ: Mapping[str, str], book: PriceBook) -> Config:
@@ -98,11 +115,15 @@ def load_config(path: Path, environ: Mapping[str, str], book: PriceBook) -> Conf
         raise SettingsError(f"{path}: not valid YAML: {error}") from error
     reader = _Reader(path, environ, book)
     try:
-        return reader.read(content)
+        config = reader.read(content)
     except SettingsError:
         for warning in reader.warnings:  # a misspelt key is likely to be the cause
             log.warning("%s", warning)
         raise
+    for deployments in config.models.values():
+        for item in deployments:
+            log.info("%s", described(item))
+    return config
 
 
 class _Reader:
@@ -112,10 +133,14 @@ class _Reader:
         self._path = path
         self._environ = environ
         self._book = book
+        self._prices = PriceReader(book, self._error, self._warn)
         self._facts = FactBook(
-            Sizes(model=entry.model, context_window=entry.context_window, max_output=entry.max_output)
+            Sizes(model=entry.model, context_window=entry.context_window, max_output=entry.max_output, mode=entry.mode)
             for entry in load_catalogue()
         )
+        self._kinds = KindReader(self._facts.mode, self._error, self._warn)
+        self._drop_params = False
+        self._ids: dict[str, str] = {}
         self.warnings: list[str] = []
 
     def read(self, content: object) -> Config:
@@ -123,7 +148,10 @@ class _Reader:
         self._unknown(top, {"model_list", *(name for name in SECTIONS if _has_keys(top.get(name)))}, "")
         for section in SECTIONS:
             if _has_keys(top.get(section)):
-                self._unknown(self._table(top[section], section), set(), section)
+                self._unknown(self._table(top[section], section), SETTINGS_KNOWN[section], section)
+        settings = top.get("litellm_settings")
+        if _has_keys(settings):
+            self._drop_params = self._flag(self._table(settings, "litellm_settings"), "drop_params", "litellm_settings")
         entries = top.get("model_list")
         if not isinstance(entries, list) or not entries:
             raise self._error("model_list", "must be a list with at least one model")
@@ -134,7 +162,7 @@ class _Reader:
         for index, entry in enumerate(items):
             deployment = self._deployment(entry, f"model_list[{index}]")
             models.setdefault(deployment.model, []).append(deployment)
-        return Config(models=models, warnings=tuple(self.warnings))
+        return Config(models=models, warnings=tuple(self.warnings), facts=self._facts)
 
     def _deployment(self, entry: object, place: str) -> Deployment:
         table = self._table(entry, place)
@@ -155,38 +183,120 @@ class _Reader:
                 "is missing; this version reaches Foundry by key only: set it, best as os.environ/NAME",
             )
         api_key = self._text(params, "api_key", inner)
-        version = self._text(params, "api_version", inner) if params.get("api_version") is not None else None
-        prices = {**info, **params}
-        row, fixed, how = self._price(prices, name, public, place)
+        version: str | None = None
+        if params.get("api_version") is not None:
+            version = checked_version(self._text(params, "api_version", inner), f"{inner}.api_version", self._error)
+        keys = {**info, **params}
+        kind = self._kinds.read(provider, name, public, keys, api_base, version, f"{place}.model_info")
+        unpriced = self._unpriced(keys, place)
+        priced = self._priced(params, info, kind, public, place, unpriced=unpriced)
+        row = priced.row
+        base = base_of(api_base)[0]
+        declared = self._declared(keys, kind, f"{place}.model_info")
+        model_name = kind.model or self._model_by_name(row, kind, public)
         return Deployment(
+            id=self._id(info, deployment_id(public, kind.name, base), f"{place}.model_info"),
             model=public,
-            name=name,
+            name=kind.name,
             provider=provider,
             host=urlsplit(api_base).netloc,
-            targets=targets_of(provider, name, api_base, version),
-            headers=self._credential(api_key, api_base, f"{inner}.api_key"),
+            base=base,
+            family=kind.family,
+            surface=kind.surface,
+            ways=ways_of(
+                provider, kind.name, api_base, version, kind.family, kind.surface, model=kind.model, mode=kind.mode
+            ),
+            headers=(
+                *self._credential(api_key, kind, f"{inner}.api_key"),
+                *self._extra_headers(params.get("extra_headers"), f"{inner}.extra_headers"),
+            ),
             row=row,
-            fixed_price=fixed,
-            priced_by=how,
+            fixed_price=priced.fixed,
+            priced_by=priced.how,
+            unpriced=unpriced,
+            drop_params=self._flag(keys, "drop_params", inner, self._drop_params),
             stream_usage=info.get("stream_usage", True) is not False,
-            facts=self._model_facts(prices, row, name, public, f"{place}.model_info"),
-            versions_row=None if fixed or row is None else self._book.versions(row),
+            facts=self._facts.declared(model_name, declared),
+            declared=declared,
+            model_name=model_name,
+            discovered_by=kind.discovered_by,
+            guessed=kind.guessed,
+            family_guessed=kind.family_guessed,
+            versions_row=None if priced.fixed or row is None else self._book.versions(row),
         )
 
-    def _model_facts(self, info: Table, row: PriceRow | None, name: str, public: str, place: str) -> ModelFacts:
-        """What is known of the model: as the file says, else by the model whose price was found."""
-        model = info.get("base_model")
-        if model is None:
-            found = row if row is not None and row.source == "catalogue" else self._book.resolve(None, name, public)[0]
-            model = None if found is None else found.model
-        cap_field = info.get("output_cap_field")
+    def _priced(self, params: Table, info: Table, kind: Kind, public: str, place: str, *, unpriced: bool) -> Priced:
+        """The price of a deployment; one without any, where that is allowed."""
+        if kind.model is not None and params.get("base_model") is None and info.get("base_model") is None:
+            info = {**info, "base_model": kind.model}
+        told = len(self.warnings)
+        priced = self._prices.read(params, info, kind.name, public, place)
+        if priced.row is None and unpriced:
+            del self.warnings[told:]
+            self._warn(place, f"no price is known for {public!r}, and unpriced: allow is set: its calls cost nothing")
+            row = PriceRow(model=kind.name, rates=Rates(), source="unpriced")
+            return Priced(row=row, fixed=False, how="nothing (unpriced: allow)")
+        return priced
+
+    def _unpriced(self, keys: Table, place: str) -> bool:
+        value = keys.get("unpriced")
+        if value not in (None, "allow", "refuse"):
+            raise self._error(f"{place}.model_info.unpriced", "must be allow, or refuse (which is the default)")
+        return value == "allow"
+
+    def _id(self, info: Table, own: str, place: str) -> str:
+        """The id of the file, else our own; two deployments have two."""
+        given: object = info.get("id")
+        if given is not None and not (isinstance(given, str) and DEPLOYMENT_ID.match(given)):
+            raise self._error(f"{place}.id", "must be a text of at most 64 letters, digits, '-', '_' and '.'")
+        found = given if isinstance(given, str) else own
+        if self._ids.setdefault(found, own) != own:
+            raise self._error(f"{place}.id", f"{found!r} is the id of another deployment; every deployment has its own")
+        return found
+
+    def _extra_headers(self, value: object, place: str) -> tuple[tuple[str, str], ...]:
+        """Headers that go out with every call, such as a key of a gateway before Foundry."""
+        if value is None:
+            return ()
+        table = self._table(value, place)
+        if len(table) > HEADERS_MAX:
+            raise self._error(place, f"has more than {HEADERS_MAX} headers")
+        found: dict[str, str] = {}
+        for key in table:
+            name, text = key.lower(), self._text(table, key, place)
+            if not HEADER_NAME.match(name) or name in HEADERS_RESERVED:
+                raise self._error(f"{place}.{key}", "is a header that cannot be set here; remove it")
+            if not text.isascii() or not text.isprintable():
+                raise self._error(f"{place}.{key}", "has characters that cannot stand in a header")
+            found[name] = text
+        return tuple(found.items())
+
+    def _flag(self, table: Table, key: str, place: str, default: bool = False) -> bool:
+        value = table.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self._error(f"{place}.{key}", "must be true or false")
+        return value
+
+    def _model_by_name(self, row: PriceRow | None, kind: Kind, public: str) -> str | None:
+        """The model whose price was found by names, or would be."""
+        if row is None or row.source != "catalogue":
+            row = self._book.resolve(None, kind.name, public)[0]
+        return None if row is None else row.model
+
+    def _declared(self, keys: Table, kind: Kind, place: str) -> Declared:
+        """What the file says of the model itself."""
+        cap_field = keys.get("output_cap_field")
         if cap_field is not None and cap_field not in CAP_FIELDS:
             raise self._error(f"{place}.output_cap_field", f"must be {' or '.join(CAP_FIELDS)}")
-        return self._facts.facts(
-            None if model is None else str(model),
-            context_window=self._tokens(info, "max_input_tokens", place),
-            max_output=self._tokens(info, "max_output_tokens", place),
+        mode = keys.get("mode")
+        return Declared(
+            context_window=self._tokens(keys, "max_input_tokens", place),
+            max_output=self._tokens(keys, "max_output_tokens", place),
             cap_field=cap_field,
+            mode=mode if isinstance(mode, str) else None,
+            reasoning=kind.reasoning,
         )
 
     def _tokens(self, info: Table, key: str, place: str) -> int | None:
@@ -197,52 +307,12 @@ class _Reader:
             raise self._error(f"{place}.{key}", f"{value!r} is not a number of tokens")
         return value
 
-    def _credential(self, key: str, api_base: str, place: str) -> tuple[tuple[str, str], ...]:
+    def _credential(self, key: str, kind: Kind, place: str) -> tuple[tuple[str, str], ...]:
         if not key.isascii() or not key.isprintable():
             raise self._error(place, "has characters that cannot stand in a header")
-        return (("authorization", f"Bearer {key}"),) if serverless(api_base) else (("api-key", key),)
-
-    def _price(self, keys: Table, name: str, public: str, place: str) -> tuple[PriceRow | None, bool, str]:
-        given = [key for key in PRICE_KEYS if keys.get(key) is not None]
-        if given:
-            for key in PRICE_KEYS:
-                if keys.get(key) is None and keys.get("mode") != "embedding":
-                    self._warn(place, f"{key} is not set beside {given[0]}: those tokens are counted at no cost")
-            rates = Rates(
-                input=self._rate(keys, "input_cost_per_token", place) or 0,
-                output=self._rate(keys, "output_cost_per_token", place) or 0,
-                cached=self._rate(keys, "cache_read_input_token_cost", place),
-                cache_write=self._rate(keys, "cache_creation_input_token_cost", place),
-            )
-            return PriceRow(model=name, rates=rates, source="config"), True, " and ".join(given)
-        base = keys.get("base_model")
-        if base is not None and self._book.exact(str(base)) is None:
-            raise self._error(
-                f"{place}.model_info.base_model",
-                f"{base!r} is not in the price catalogue; use a name from it, or set input_cost_per_token and"
-                " output_cost_per_token",
-            )
-        row, how = self._book.resolve(None if base is None else str(base), name, public)
-        if row is None:
-            self._warn(
-                place,
-                f"no price is known for {public!r}: its calls are refused until you set model_info.base_model, or"
-                " input_cost_per_token and output_cost_per_token",
-            )
-        return row, False, how
-
-    def _rate(self, keys: Table, key: str, place: str) -> int | None:
-        """Nano-dollars per million tokens from LiteLLM's dollars per token."""
-        value = keys.get(key)
-        if value is None:
-            return None
-        try:
-            amount = Decimal(str(value)) * NUSD_PER_USD * TOKENS_PER_PRICE
-        except ArithmeticError as error:
-            raise self._error(f"{place}.{key}", f"{value!r} is not a number of dollars per token") from error
-        if isinstance(value, bool) or not amount.is_finite() or amount < 0 or amount != int(amount):
-            raise self._error(f"{place}.{key}", f"{value!r} is not a price in dollars per token")
-        return int(amount)
+        if kind.surface == "serverless":
+            return (("authorization", f"Bearer {key}"),)
+        return (("x-api-key" if kind.surface == "anthropic" else "api-key", key),)
 
     def _provider(self, model: str, place: str) -> tuple[str, str]:
         provider, slash, name = model.partition("/")
@@ -268,6 +338,8 @@ class _Reader:
             raise self._error(place, f"{base!r} {remedy}") from error
         if not good or not base.isprintable() or any(char in base for char in "?# \\"):
             raise self._error(place, f"{base!r} {remedy}")
+        if "/openai/deployments" in parts.path:
+            raise self._error(place, "names a deployment; write only the resource, and the deployment in 'model'")
         return base
 
     def _text(self, table: Table, key: str, place: str) -> str:

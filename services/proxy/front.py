@@ -1,17 +1,27 @@
 """The front door: one raw ASGI handler with a table of its own, and the mapping of refusals to answers."""
 
 import logging
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, Protocol
 
-import msgspec
-
+from services.proxy.answers import Receive, Send, send_failure, send_failure_http, send_json
 from services.proxy.body import read_body
-from services.proxy.domain.admission import Refused
-from services.proxy.domain.dialect import BadRequest, error_body
-from services.proxy.domain.paths import BadPath, Endpoint, Route, route_of
+from services.proxy.domain.admission import Caller, Refused
+from services.proxy.domain.asked import BadRequest
+from services.proxy.domain.failures import failure_of_refusal
+from services.proxy.domain.paths import (
+    METERED,
+    STORED,
+    BadPath,
+    Dialect,
+    Endpoint,
+    Route,
+    not_offered,
+    route_of,
+)
 from services.proxy.forwarder import ADMIN_BODY_BYTES_MAX, Forwarder
 from services.proxy.inference import Inference
-from services.proxy.relay import JSON_TYPE, Receive, Send, head
+from services.proxy.models import ModelPages
 from shared.http import Health
 from shared.telemetry import Counter
 
@@ -24,24 +34,62 @@ ADMIN_WORDS = (
 """First words of the admin paths that people know from LiteLLM, and of our own."""
 
 
+CALL_ID = b"x-tundish-call-id"
+POLICY_VIOLATION = 1008
+"""How a WebSocket is closed whose handshake cannot be answered in words."""
+
+
+class Stored(Protocol):
+    """Serves the objects that Foundry keeps."""
+
+    def serve(self, route: Route, scope: Any, receive: Receive, send: Send, caller: Caller) -> Awaitable[None]:
+        """One call about a stored object. Raises Refused or BadRequest while nothing was sent."""
+        ...
+
+
+class Sockets(Protocol):
+    """Serves realtime sessions."""
+
+    def serve(self, route: Route, scope: Any, receive: Receive, send: Send) -> Awaitable[None]:
+        """One session from its handshake to its end. Raises Refused or BadRequest while nothing was sent."""
+        ...
+
+
 class FrontDoor:
-    """Every request of the public port, from its path to its answer."""
+    """Every request of the public port, from its path to its answer.
+
+    `stored` and `realtime` are None where stored objects or realtime sessions are not offered.
+    """
 
     def __init__(
-        self, *, inference: Inference, forwarder: Forwarder | None, health: Health, calls: Counter, refused: Counter
+        self,
+        *,
+        inference: Inference,
+        forwarder: Forwarder | None,
+        health: Health,
+        pages: ModelPages,
+        calls: Counter,
+        refused: Counter,
     ) -> None:
         self._inference = inference
         self._forwarder = forwarder
         self._health = health
+        self._pages = pages
         self._calls = calls
         self._refused = refused
+        self.stored: Stored | None = None
+        self.realtime: Sockets | None = None
         self.draining = False
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """One request; whatever happens, exactly one answer begins."""
-        started = _Started(send)
+        started = _Started(scope, send)
         try:
-            await self._serve(scope, receive, started)
+            route = self._route(scope, started)
+            if started.socket:
+                await self._session(route, scope, receive, started)
+            else:
+                await self._serve(route, scope, receive, started)
         except Refused as refused:
             self._refused.add(1, refused.code)
             await _refuse(started, refused)
@@ -57,10 +105,17 @@ class FrontDoor:
                 text = "The gateway failed on this request; its log says why."
                 await _refuse(started, Refused(500, "internal_error", text, kind="server_error"))
 
-    async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
-        route = route_of(raw_path_of(scope))
+    def _route(self, scope: Any, started: "_Started") -> Route:
+        """The row of the table. Raises BadPath, and Refused where there is none."""
+        raw_path = raw_path_of(scope)
+        route = route_of(raw_path)
         if route is None:
-            raise _nothing_here(raw_path_of(scope).decode("latin-1"))
+            started.dialect = "anthropic" if raw_path.startswith((b"/anthropic/", b"/v1/messages/")) else "openai"
+            raise _nothing_here(raw_path)
+        started.dialect = route.dialect
+        return route
+
+    async def _serve(self, route: Route, scope: Any, receive: Receive, send: "_Started") -> None:
         if scope["method"] not in route.methods:
             raise Refused(
                 405,
@@ -69,15 +124,39 @@ class FrontDoor:
                 headers=((b"allow", ", ".join(route.methods).encode()),),
             )
         endpoint = route.endpoint
-        if endpoint is Endpoint.CHAT or endpoint is Endpoint.EMBEDDINGS:
-            if self.draining:
-                raise Refused(503, "draining", "This instance is stopping; try again.", kind="server_error")
-            self._calls.add(1, str(endpoint))
+        if endpoint in METERED:
+            if endpoint is Endpoint.RAW and scope["method"] != "POST":
+                raise Refused(404, "not_supported", "Raw paths are called with POST: docs/api.md lists them.")
+            self._begin(endpoint)
             await self._inference.serve(route, scope, receive, send)
+        elif endpoint in STORED:
+            if self.stored is None:
+                raise Refused(404, "not_supported", "Stored objects are not offered by this gateway.")
+            caller = self._inference.caller(dict(scope["headers"]))
+            self._begin(endpoint)
+            await self.stored.serve(route, scope, receive, send, caller)
         elif endpoint is Endpoint.ADMIN:
             await self._admin(route, scope, receive, send)
+        elif endpoint is Endpoint.REALTIME:
+            text = "Realtime sessions are WebSockets: open one at this path (wss://…)."
+            raise Refused(426, "upgrade_required", text, headers=((b"upgrade", b"websocket"),))
         else:
             await self._small(route, scope, send)
+
+    async def _session(self, route: Route, scope: Any, receive: Receive, send: Send) -> None:
+        """A WebSocket: only realtime sessions are."""
+        if route.endpoint is not Endpoint.REALTIME:
+            raise Refused(404, "not_supported", "No WebSocket is served here; realtime sessions are at /v1/realtime.")
+        if self.realtime is None:
+            raise Refused(404, "not_supported", "Realtime sessions are not offered by this gateway.")
+        self._begin(route.endpoint)
+        await self.realtime.serve(route, scope, receive, send)
+
+    def _begin(self, endpoint: Endpoint) -> None:
+        """Count a call in. Raises Refused while this instance is stopping."""
+        if self.draining:
+            raise Refused(503, "draining", "This instance is stopping; try again.", kind="server_error")
+        self._calls.add(1, str(endpoint))
 
     async def _admin(self, route: Route, scope: Any, receive: Receive, send: Send) -> None:
         if self._forwarder is None:
@@ -85,30 +164,43 @@ class FrontDoor:
         body = await read_body(dict(scope["headers"]), receive, ADMIN_BODY_BYTES_MAX, self._inference.patience)
         await self._forwarder.forward(route, scope, body, send)
 
-    async def _small(self, route: Route, scope: Any, send: Send) -> None:
+    async def _small(self, route: Route, scope: Any, send: "_Started") -> None:
         """Models and health: answered from memory."""
         if route.endpoint is Endpoint.ALIVE:
-            await _json(send, 200, {"status": "alive"})
+            await send_json(send, 200, {"status": "alive"})
         elif route.endpoint is Endpoint.READY:
             ready, _ = self._health.report()
             ready = ready and not self.draining
-            await _json(send, 200 if ready else 503, {"status": "ready" if ready else "not ready"})
+            await send_json(send, 200 if ready else 503, {"status": "ready" if ready else "not ready"})
         else:
-            caller = self._inference.caller(dict(scope["headers"]))
-            if route.model is not None:
-                await _json(send, 200, self._inference.model(caller, route.model))
-            else:
-                await _json(send, 200, {"object": "list", "data": self._inference.model_list(caller)})
+            headers: dict[bytes, bytes] = dict(scope["headers"])
+            anthropic = b"anthropic-version" in headers and route.endpoint is not Endpoint.MODEL_INFO
+            if anthropic:
+                send.dialect = "anthropic"
+            caller = self._reader(route, headers)
+            await send_json(send, 200, self._pages.page(route, caller, anthropic=anthropic))
+
+    def _reader(self, route: Route, headers: dict[bytes, bytes]) -> Caller | None:
+        """Who reads about models; None is the administrator, who calls none but may see what there is."""
+        try:
+            return self._inference.caller(headers)
+        except Refused as refused:
+            if route.endpoint is Endpoint.MODEL_INFO and refused.code == "master_key_on_data_plane":
+                return None
+            raise
 
 
 class _Started:
-    """Passes messages on and remembers whether an answer has begun."""
+    """Passes messages on and remembers whether an answer has begun, and in whose words it is given."""
 
-    __slots__ = ("_send", "begun")
+    __slots__ = ("_send", "begun", "dialect", "refusable", "socket")
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, scope: Any, send: Send) -> None:
         self._send = send
         self.begun = False
+        self.dialect: Dialect = "openai"
+        self.socket: bool = scope["type"] == "websocket"
+        self.refusable = self.socket and "websocket.http.response" in (scope.get("extensions") or {})
 
     async def __call__(self, message: dict[str, Any]) -> None:
         self.begun = True
@@ -121,28 +213,33 @@ def raw_path_of(scope: Any) -> bytes:
     return raw if raw is not None else scope["path"].encode()
 
 
-def _nothing_here(path: str) -> Refused:
+def _nothing_here(raw_path: bytes) -> Refused:
     """Why a path is not served, and where to look instead."""
+    path = raw_path.decode("latin-1")
+    why = not_offered(raw_path)
+    if why is not None:
+        return Refused(404, "not_supported", f"{path} is not served. {why}")
     if path.split("/")[1] in ADMIN_WORDS:
         text = f"{path} is not served by this version; docs/api.md lists the administrative calls that are."
         return Refused(404, "not_supported", text)
     if path in ("/health", "/metrics"):
         text = f"{path} is not served here: GET /health/readiness is, and metrics are on the internal ports."
         return Refused(404, "not_found", text)
-    text = f"Nothing is served at {path}. Models are called at /v1/chat/completions and /v1/embeddings."
+    text = (
+        f"Nothing is served at {path}. Models are called at /v1/chat/completions, /v1/responses, /v1/messages and"
+        " /v1/embeddings; docs/api.md lists all paths."
+    )
     return Refused(404, "not_found", text)
 
 
 async def _refuse(send: _Started, refused: Refused) -> None:
     if send.begun:
         return
-    body = error_body(refused.message, kind=refused.kind, code=refused.code, param=refused.param, extra=refused.extra)
-    headers = [*refused.headers, (b"content-length", str(len(body)).encode())]
-    await send(head(refused.status, JSON_TYPE, headers))
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _json(send: Send, status: int, content: object) -> None:
-    body = msgspec.json.encode(content)
-    await send(head(status, JSON_TYPE, [(b"content-length", str(len(body)).encode())]))
-    await send({"type": "http.response.body", "body": body})
+    failure, headers = failure_of_refusal(refused), list(refused.headers)
+    if not send.socket:
+        call_id = next((value.decode("latin-1") for name, value in headers if name == CALL_ID), "")
+        await send_failure(send, send.dialect, failure, headers, call_id)
+    elif send.refusable:
+        await send_failure_http(send, send.dialect, failure, headers)
+    else:
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": refused.code})

@@ -1,60 +1,62 @@
 """The way of one inference call: who, what, how much, then Foundry, then the bill."""
 
 import asyncio
+import contextlib
 import hmac
 import logging
-from datetime import UTC, datetime
+from collections.abc import Generator
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
 
-from services.proxy.body import BODY_WAIT_S, Patience, read_body
+from services.proxy.answers import Headers, Receive, Send, send_failure, send_json
+from services.proxy.background import Background
+from services.proxy.body import Patience, read_body
 from services.proxy.directory import Directory
 from services.proxy.domain.admission import Caller, Refused, check_caller, check_model
-from services.proxy.domain.deployments import Deployment
-from services.proxy.domain.dialect import Asked, read_request
-from services.proxy.domain.paths import Route
-from services.proxy.domain.prepare import must_inject, prepare
+from services.proxy.domain.asked import Asked
+from services.proxy.domain.choice import Models
+from services.proxy.domain.deployments import Deployment, Way
+from services.proxy.domain.estimate import prompt_tokens
+from services.proxy.domain.failures import own_failure
+from services.proxy.domain.objects import Places, Seal, SealingTransform, open_request, owner_of
+from services.proxy.domain.paths import Endpoint, Route
+from services.proxy.domain.prepare import NoPrice, prepare
+from services.proxy.domain.raw import RawOperation, offered, raw_operation, raw_way
 from services.proxy.domain.refusal import budget_refused, ledger_unreachable
+from services.proxy.domain.requests import read_request
+from services.proxy.domain.transform import Transform
+from services.proxy.domain.translate.transforms import translation_of
 from services.proxy.holds import Denied, Hold, Unreachable
 from services.proxy.journal import JournalError
 from services.proxy.limits import RateLimits
-from services.proxy.relay import Headers, Receive, Send, StreamRelay, WholeRelay, send_error
+from services.proxy.relay import StreamRelay, WholeRelay
 from services.proxy.till import Call, Till
 from services.proxy.treasury import Treasury
-from services.proxy.upstream import Upstream, UpstreamError, UpstreamRequest
+from services.proxy.upstream import Reply, Upstream, UpstreamError, UpstreamRequest
 from shared.access import bearer
 from shared.clock import Clock
-from shared.pricing import PriceRow
 from shared.tasks import Supervisor
 
 log = logging.getLogger(__name__)
 
+RESPONSES = Endpoint.RESPONSES
+NAMING = (RESPONSES, Endpoint.MESSAGES, Endpoint.IMAGES, Endpoint.IMAGE_EDITS)
+"""Operations whose bodies may name stored objects anywhere; chat completions do in lists of parts only."""
+FINAL = ((b"x-should-retry", b"false"),)
+ESTIMATED = ((b"x-tundish-estimated", b"true"),)
 
-class Models:
-    """Public model names and the deployments behind them, taken in turn."""
 
-    def __init__(self, models: dict[str, list[Deployment]]) -> None:
-        self._models = models
-        self._turn = 0
+class Chosen(NamedTuple):
+    """Where a call goes, and the body it takes there (ids opened)."""
 
-    def __contains__(self, model: str) -> bool:
-        return model in self._models
-
-    def names(self) -> list[str]:
-        """All public names, in the order of the configuration."""
-        return list(self._models)
-
-    def next(self, model: str) -> Deployment:
-        """The deployment that serves the next call of a model."""
-        deployments = self._models[model]
-        if len(deployments) == 1:
-            return deployments[0]
-        self._turn += 1
-        return deployments[self._turn % len(deployments)]
+    deployment: Deployment
+    way: Way
+    body: bytes
 
 
 class Inference:
-    """Serves chat completions and embeddings."""
+    """Serves every call that is metered by the reply to it."""
 
     def __init__(
         self,
@@ -66,26 +68,33 @@ class Inference:
         models: Models,
         clock: Clock,
         tasks: Supervisor,
+        seal: Seal,
+        places: Places,
         master_key: str,
         body_bytes_max: int,
         default_output_tokens: int,
         exceeded_status: int,
+        patience: Patience,
         limits: RateLimits | None = None,
+        follow: Background | None = None,
     ) -> None:
         self._directory = directory
         self._treasury = treasury
         self._till = till
         self._upstream = upstream
-        self._models = models
+        self.models = models
         self._clock = clock
-        self._whole = WholeRelay(till)
+        self._whole = WholeRelay(till, None if follow is None else follow.begin)
+        self._follow = follow
         self._stream = StreamRelay(till, tasks)
+        self._seal = seal
+        self._places = places
         self._master_key = master_key.encode()
-        self._body_bytes_max = body_bytes_max
-        self._default_output = default_output_tokens
+        self.body_bytes_max = body_bytes_max
+        self.default_output = default_output_tokens
         self._exceeded_status = exceeded_status
         self._limits = limits
-        self.patience = Patience(BODY_WAIT_S)
+        self.patience = patience
         self.running = 0
         self.idle = asyncio.Event()
         self.idle.set()
@@ -100,6 +109,10 @@ class Inference:
                 "No API key was sent. Send a virtual key as 'Authorization: Bearer sk-…' or 'api-key: sk-…'.",
                 kind="authentication_error",
             )
+        return self.caller_of(secret)
+
+    def caller_of(self, secret: str) -> Caller:
+        """The caller who holds a secret. Raises Refused."""
         if hmac.compare_digest(secret.encode(), self._master_key):
             raise Refused(
                 403,
@@ -117,43 +130,142 @@ class Inference:
         started_ns = perf_counter_ns()
         headers = dict(scope["headers"])
         caller = self.caller(headers)
-        body = await read_body(headers, receive, self._body_bytes_max, self.patience)
-        asked = read_request(body, route.endpoint, route.model)
-        check_model(caller, asked.model, asked.model in self._models)
-        deployment = self._models.next(asked.model)
+        body = await read_body(headers, receive, self.body_bytes_max, self.patience)
+        asked = self._read(route, headers, body)
+        check_model(caller, asked.model, asked.model in self.models)
+        if asked.background:
+            self._check_background(asked)
+        deployment, way, body = self._choose(route, scope, caller, asked, body)
+        if asked.endpoint is Endpoint.COUNT_TOKENS and not way.url:
+            await send_json(send, 200, {"input_tokens": prompt_tokens(asked, body, deployment.facts)}, ESTIMATED)
+            return
+        call = self.call(caller, route, asked, deployment, way, body, started_ns)
+        with self.counted():
+            try:
+                headers_out = await self.begin(call)
+                await self._exchange(call, receive, send, headers_out)
+            finally:
+                self.end(call)
+
+    # ---- what is asked, and of whom ----------------------------------------------------------------------
+
+    def _read(self, route: Route, headers: dict[bytes, bytes], body: bytes) -> Asked:
+        """What the body asks for. Raises BadRequest, or Refused for a raw path that is not offered."""
+        endpoint = route.endpoint
+        if endpoint is Endpoint.CHAT:
+            return read_request(body, endpoint, route.model)
+        if endpoint is Endpoint.RAW:
+            endpoint = raw_of(route)[0].reads
+        content_type = headers.get(b"content-type", b"application/json").decode("latin-1")
+        return read_request(body, endpoint, route.model, content_type)
+
+    def _choose(self, route: Route, scope: Any, caller: Caller, asked: Asked, body: bytes) -> Chosen:
+        """The deployment that serves, its way, and the body with the ids that Foundry knows. Raises Refused."""
+        deployment: Deployment | None = None
+        if asked.parts or asked.endpoint in NAMING or route.endpoint is Endpoint.RAW:
+            spoken = route.endpoint if route.endpoint is Endpoint.RAW else asked.endpoint
+            opened = open_request(spoken, body, self._seal, owner_of(caller))
+            deployment = self._places.pinned(asked.model, opened, asked.endpoint)
+            body = opened.body
+        if deployment is None:
+            deployment = self.models.next(asked.model)
+        if route.endpoint is Endpoint.RAW:
+            return Chosen(deployment, self._raw_way(route, scope, deployment), body)
+        way = deployment.ways.get(asked.endpoint)
+        if way is None:
+            raise not_served(asked.model, asked.endpoint, deployment)
+        return Chosen(deployment, way, body)
+
+    def _check_background(self, asked: Asked) -> None:
+        """Raises Refused for a background response that could not be followed to its end."""
+        if asked.stream:
+            raise Refused(
+                400,
+                "not_supported",
+                "A background response is not streamed by this gateway: leave out 'stream', and poll it with GET.",
+                param="stream",
+                headers=FINAL,
+            )
+        if self._follow is None or self._follow.full:
+            raise Refused(
+                503,
+                "background_full",
+                "Too many background responses are running here. Try again shortly.",
+                kind="server_error",
+                headers=((b"retry-after", b"5"),),
+            )
+
+    def _raw_way(self, route: Route, scope: Any, deployment: Deployment) -> Way:
+        operation, named = raw_of(route)
+        if named not in (None, deployment.name, deployment.model):
+            raise Refused(404, "not_found", f"The path names another deployment than that of '{deployment.model}'.")
+        versions = parse_qs(scope["query_string"].decode("latin-1")).get("api-version", [None])
+        way = raw_way(operation, deployment, versions[-1])
+        if way is None:
+            raise Refused(404, "not_supported", f"The model '{deployment.model}' has no such path in Foundry.")
+        return way
+
+    def call(
+        self, caller: Caller, route: Route, asked: Asked, deployment: Deployment, way: Way, body: bytes, started_ns: int
+    ) -> Call:
+        """A call made ready: its body for Foundry and the money it needs. Raises Refused or BadRequest."""
         row = deployment.row
         if row is None:
-            raise _no_price(asked.model)
+            raise no_price(asked.model)
         lineage = caller.lineage(asked.model)
-        prepared = prepare(
-            asked, body, deployment, route.endpoint, row, strict=lineage.strict, default_output=self._default_output
+        try:
+            prepared = prepare(
+                asked, body, deployment, way, row, strict=lineage.strict, default_output=self.default_output
+            )
+        except NoPrice as error:
+            raise no_price(asked.model, str(error)) from error
+        return Call(
+            caller=caller,
+            lineage=lineage,
+            route=route,
+            asked=asked,
+            deployment=deployment,
+            way=way,
+            prepared=prepared,
+            started_ns=started_ns,
         )
-        call = Call(caller, lineage, str(route.endpoint), asked.model, deployment, prepared, started_ns)
+
+    # ---- from the hold to the bill -----------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def counted(self) -> Generator[None]:
+        """Count a call as running, so that a stop waits for it."""
         self.running += 1
         if self.running == 1:
             self.idle.clear()
         try:
-            if caller.limits and self._limits is not None:
-                assumed = prepared.need.output if asked.output_cap is None else 0
-                call.ticket = await self._limits.enter(caller, asked.model, prepared.tokens, assumed)
-            headers_out = await self._begin(call, asked, row)
-            await self._exchange(call, asked, receive, send, headers_out)
-        except Refused as refused:
-            if call.opened is None:
-                self._till.release(call)
-            refused.headers += call.limits_left
-            raise
+            yield
         finally:
             self.running -= 1
             if not self.running:
                 self.idle.set()
-            if call.opened is None:
-                self._till.release(call)
-            elif not call.settled:
-                self._till.settle_lost(call, outcome="unknown", status=500)
 
-    async def _begin(self, call: Call, asked: Asked, row: PriceRow) -> Headers:
-        """Hold the money and write the call down; headers for the answer. Raises Refused; nothing is held then."""
+    async def begin(self, call: Call) -> Headers:
+        """Let a call begin: limits, money, journal. Headers for its answer. Raises Refused; nothing is held then."""
+        try:
+            if call.caller.limits and self._limits is not None:
+                prepared = call.prepared
+                assumed = prepared.need.output if call.asked.output_cap is None else 0
+                call.ticket = await self._limits.enter(call.caller, call.model, prepared.tokens, assumed)
+            return await self._hold(call)
+        except BaseException as error:
+            self._till.release(call)
+            if isinstance(error, Refused):
+                error.headers += call.limits_left
+            raise
+
+    def end(self, call: Call) -> None:
+        """A call is over: what began and was not settled is charged at its hold."""
+        if call.opened is not None and not call.settled and not call.followed:
+            self._till.settle_lost(call, outcome="unknown", status=500)
+
+    async def _hold(self, call: Call) -> Headers:
+        """Hold the money and write the call down. Raises Refused."""
         if self._till.full:
             raise Refused(
                 503,
@@ -167,11 +279,11 @@ class Inference:
             need = call.prepared.need
             call.hold = self._treasury.try_hold(call.caller, call.lineage, need.amount, need.most)
             if call.hold is None:
-                call.hold = await self._wait_for_money(call, asked)
+                call.hold = await self._wait_for_money(call)
             call.held_nusd = call.hold.amount
             cap = call.prepared.seal(call.hold.amount)
         try:
-            self._till.open(call, row)
+            self._till.open(call)
         except JournalError as error:
             log.error("%s", error)
             raise Refused(
@@ -180,52 +292,58 @@ class Inference:
                 "The gateway cannot write its journal, so no call may begin. The platform team must look at its disk.",
                 kind="server_error",
             ) from error
-        assert call.opened is not None
-        headers: Headers = [(b"x-tundish-call-id", call.opened.call_id.encode())]
+        headers: Headers = [(b"x-tundish-call-id", call.call_id.encode())]
         if cap is not None:
             headers.append((b"x-tundish-max-tokens", b"%d" % cap))
         return headers
 
-    async def _wait_for_money(self, call: Call, asked: Asked) -> Hold:
+    async def _wait_for_money(self, call: Call) -> Hold:
         """Money that is not at hand. Raises Refused."""
         need = call.prepared.need
         try:
             return await self._treasury.hold(call.caller, call.lineage, need.amount, need.most)
         except Denied as denied:
-            wanted = call.prepared.wanted(asked, call.deployment)
+            wanted = call.prepared.wanted(call.asked, call.deployment)
             raise budget_refused(
                 denied.verdict, denied.refusal, wanted, exceeded_status=self._exceeded_status
             ) from denied
         except Unreachable as unreachable:
             raise ledger_unreachable() from unreachable
 
-    async def _exchange(self, call: Call, asked: Asked, receive: Receive, send: Send, headers: Headers) -> None:
+    async def _exchange(self, call: Call, receive: Receive, send: Send, headers: Headers) -> None:
         """Call Foundry and pass its reply on."""
-        assert call.opened is not None
-        call_id = call.opened.call_id
+        prepared, way = call.prepared, call.way
+        call.transform = self._transform(call)
         request = UpstreamRequest(
-            call.prepared.url,
+            prepared.url,
             (
-                ("content-type", "application/json"),
-                ("x-ms-client-request-id", call_id),
+                ("content-type", prepared.content_type),
+                ("x-ms-client-request-id", call.call_id),
+                *way.headers,
                 *call.deployment.headers,
             ),
-            call.prepared.body,
-            whole=not asked.stream,
+            prepared.body,
+            whole=not call.asked.stream,
         )
         call.upstream_from_ns = perf_counter_ns()
         try:
             async with self._upstream.open(request) as reply:
                 call.region = reply.header("x-ms-region")
-                kind = (reply.header("content-type") or "").lower()
-                if asked.stream and reply.status == 200 and kind.startswith("text/event-stream"):
-                    hide = must_inject(call.deployment, asked)
-                    await self._stream.relay(call, reply, receive, send, headers, hide_usage=hide)
+                if call.asked.stream and reply.status == 200 and is_stream(reply):
+                    await self._stream.relay(call, reply, receive, send, headers)
                 else:
                     await self._whole.relay(call, reply, send, headers)
         except UpstreamError as error:
             call.upstream_until_ns = perf_counter_ns()
             await self._failed(call, error, send, headers)
+
+    def _transform(self, call: Call) -> Transform | None:
+        if call.way.translation is not None:
+            created = int(self._clock.now().timestamp())
+            return translation_of(call.way.translation, call.asked, call_id=call.call_id, created=created)
+        if call.asked.endpoint is RESPONSES:
+            return SealingTransform(self._seal, owner_of(call.caller), call.deployment.id)
+        return None
 
     async def _failed(self, call: Call, error: UpstreamError, send: Send, headers: Headers) -> None:
         """No whole reply came. What was never sent costs nothing; the rest is charged at the hold, as lost."""
@@ -234,42 +352,55 @@ class Inference:
             return
         if error.kind == "connect":
             self._till.settle_free(call, outcome="upstream_error", status=502)
-            headers = [*headers, *call.limits_left]
-            await send_error(send, 502, "upstream_unreachable", "Foundry cannot be reached. Try again.", headers)
+            failure = own_failure(502, "upstream_unreachable", "Foundry cannot be reached. Try again.")
         elif error.kind == "timeout":
             self._till.settle_lost(call, outcome="timeout", status=504)
-            headers = [*headers, *call.limits_left]
-            await send_error(send, 504, "upstream_timeout", "Foundry did not answer in time.", headers)
+            failure = own_failure(504, "upstream_timeout", "Foundry did not answer in time.")
         else:
             self._till.settle_lost(call, outcome="upstream_error", status=502)
-            headers = [*headers, *call.limits_left]
             text = "The connection to Foundry broke before its reply was whole."
-            await send_error(send, 502, "upstream_reset", text, headers)
-
-    def model_list(self, caller: Caller) -> list[dict[str, object]]:
-        """The models a key may use, as the models endpoint shows them."""
-        return [model_entry(name) for name in self._models.names() if caller.may_use(name)]
-
-    def model(self, caller: Caller, name: str) -> dict[str, object]:
-        """One model. Raises Refused when there is none that this key may use."""
-        check_model(caller, name, name in self._models)
-        return model_entry(name)
+            failure = own_failure(502, "upstream_reset", text)
+        await send_failure(send, call.route.dialect, failure, [*headers, *call.limits_left], call.call_id)
 
 
-def _no_price(model: str) -> Refused:
+def is_stream(reply: Reply) -> bool:
+    """Whether a reply comes as server-sent events."""
+    return (reply.header("content-type") or "").lower().startswith("text/event-stream")
+
+
+def raw_of(route: Route) -> tuple[RawOperation, str | None]:
+    """The row of a raw path and the deployment that it names. Raises Refused."""
+    provider = route.provider or ""
+    found = raw_operation(provider, route.rest)
+    if found is None:
+        raise Refused(
+            404,
+            "not_supported",
+            f"'{route.rest}' is not passed on behind /{provider}/{{model}}/. These paths are: {offered(provider)}.",
+        )
+    return found
+
+
+def not_served(model: str, endpoint: Endpoint, deployment: Deployment) -> Refused:
+    """A model that has no such operation."""
+    served = ", ".join(sorted(way for way in deployment.ways))
     return Refused(
-        503,
-        "price_unknown",
-        f"No price is known for the model '{model}', so it is not served. The platform team must set"
-        " model_info.base_model or a price in the gateway's configuration.",
-        kind="server_error",
-        headers=((b"x-should-retry", b"false"),),
+        400,
+        "endpoint_not_supported",
+        f"The model '{model}' does not serve {endpoint}. It serves: {served}.",
+        param="model",
+        headers=FINAL,
     )
 
 
-_EPOCH = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
-
-
-def model_entry(name: str) -> dict[str, object]:
-    """A model as OpenAI's clients read it; Foundry gives deployments no creation time, so one date stands for all."""
-    return {"id": name, "object": "model", "created": _EPOCH, "owned_by": "tundish"}
+def no_price(model: str, what: str | None = None) -> Refused:
+    """A model, or something of it, that has no known price."""
+    priced = "No price is known" if what is None else f"No price for {what} is known"
+    return Refused(
+        503,
+        "price_unknown",
+        f"{priced} for the model '{model}', so it is not served. The platform team must set model_info.base_model or a"
+        " price in the gateway's configuration, or say model_info.unpriced: allow.",
+        kind="server_error",
+        headers=FINAL,
+    )

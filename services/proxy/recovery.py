@@ -5,11 +5,13 @@ charged at their hold and marked `lost`, then the ledger is told that nothing mo
 """
 
 import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 
 from services.proxy.closing import close_instance
+from services.proxy.domain.paths import Endpoint
 from services.proxy.journal import Remains, lock_remains, release
 from services.proxy.publisher import publish_events
 from services.proxy.till import lost_event
@@ -20,6 +22,8 @@ from shared.ids import InstanceId
 from shared.topology import MESSAGE_BYTES_MAX
 
 log = logging.getLogger(__name__)
+
+HandedOver = Callable[[str], Awaitable[bool]]
 
 CLOSE_WAIT_S = 30.0
 BATCH_EVENTS_MAX = 2_000
@@ -33,12 +37,23 @@ class Recovered(msgspec.Struct, kw_only=True):
     lost: int = 0
 
 
-async def recover_all(bus: Bus, clock: Clock, root: Path, own: InstanceId, partitions: int, counts: Recovered) -> None:
-    """Finish every journal whose instance is dead. Safe to run at any time, by several processes, and twice."""
+async def recover_all(
+    bus: Bus,
+    clock: Clock,
+    root: Path,
+    own: InstanceId,
+    partitions: int,
+    counts: Recovered,
+    handed_over: HandedOver | None = None,
+) -> None:
+    """Finish every journal whose instance is dead. Safe to run at any time, by several processes, and twice.
+
+    `handed_over` says of a call whether others charge it.
+    """
     for remains in lock_remains(root, own):
         done = False
         try:
-            done = await recover(bus, clock, remains, partitions, counts)
+            done = await recover(bus, clock, remains, partitions, counts, handed_over)
         finally:
             if done:
                 release(remains)
@@ -46,9 +61,20 @@ async def recover_all(bus: Bus, clock: Clock, root: Path, own: InstanceId, parti
                 remains.give_up()
 
 
-async def recover(bus: Bus, clock: Clock, remains: Remains, partitions: int, counts: Recovered) -> bool:
-    """Finish one journal; whether the ledger has closed its instance, so that the journal may go."""
-    lost = _lost_by_partition(remains, clock)
+async def recover(
+    bus: Bus,
+    clock: Clock,
+    remains: Remains,
+    partitions: int,
+    counts: Recovered,
+    handed_over: HandedOver | None = None,
+) -> bool:
+    """Finish one journal; whether the ledger has closed its instance, so that the journal may go. Raises BusError."""
+    elsewhere: set[str] = set()
+    for record in remains.opens.values():
+        if handed_over is not None and record.endpoint == Endpoint.RESPONSES and await handed_over(record.call_id):
+            elsewhere.add(record.call_id)
+    lost = _lost_by_partition(remains, clock, elsewhere)
     log.info(
         "recovering instance %s: %d events in its journal, %d calls were running",
         remains.instance,
@@ -70,8 +96,11 @@ async def recover(bus: Bus, clock: Clock, remains: Remains, partitions: int, cou
     return True
 
 
-def _lost_by_partition(remains: Remains, clock: Clock) -> dict[int, dict[int, bytes]]:
-    """Events for the calls that never ended, numbered after the last by call order: twice gives the same numbers."""
+def _lost_by_partition(remains: Remains, clock: Clock, elsewhere: set[str]) -> dict[int, dict[int, bytes]]:
+    """Events for the calls that never ended, numbered after the last by call order: twice gives the same numbers.
+
+    Those that are charged `elsewhere` cost nothing here.
+    """
     lost: dict[int, dict[int, bytes]] = {}
     last = {
         partition: max([remains.acked.get(partition, 0), *remains.events.get(partition, {})])
@@ -80,7 +109,10 @@ def _lost_by_partition(remains: Remains, clock: Clock) -> dict[int, dict[int, by
     for record in sorted(remains.opens.values(), key=lambda record: record.call_id):
         n = last.get(record.partition, 0) + 1
         last[record.partition] = n
-        event = lost_event(record, instance=remains.instance, n=n, source=f"recovery/{remains.instance}", clock=clock)
+        source = f"recovery/{remains.instance}"
+        event = lost_event(record, instance=remains.instance, n=n, source=source, clock=clock)
+        if record.call_id in elsewhere:
+            event = msgspec.structs.replace(event, cost_nusd=0)
         lost.setdefault(record.partition, {})[n] = encode(event)
     return lost
 

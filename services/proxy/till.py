@@ -8,11 +8,16 @@ import msgspec
 
 from services.proxy.catalog import PriceRegister
 from services.proxy.domain.admission import Caller, Lineage
-from services.proxy.domain.deployments import Deployment
-from services.proxy.domain.meter import Reading
+from services.proxy.domain.asked import Asked
+from services.proxy.domain.deployments import Deployment, Way
+from services.proxy.domain.facts import FactBook
+from services.proxy.domain.figures import Figures
+from services.proxy.domain.meters.reading import Reading
+from services.proxy.domain.paths import Route
 from services.proxy.domain.prepare import Prepared
 from services.proxy.domain.prices import PriceBook
 from services.proxy.domain.rate_answer import Headers
+from services.proxy.domain.transform import Transform
 from services.proxy.holds import Hold
 from services.proxy.journal import Journal, OpenRecord
 from services.proxy.limits import Ticket
@@ -21,7 +26,7 @@ from services.proxy.treasury import Treasury
 from shared.clock import Clock
 from shared.events import AccountWindow, Measured, Outcome, UsageRecorded, encode
 from shared.ids import CallId, EventId, InstanceId, uuid7
-from shared.pricing import PriceRow, Usage, price
+from shared.pricing import PriceRow, Usage, estimate, price
 from shared.telemetry import Counter, Metrics
 from shared.windows import window_at
 
@@ -39,44 +44,54 @@ class Books(NamedTuple):
 
 
 class Call:
-    """One call on its way: who, what, the money held for it, and when things happened."""
+    """One call on its way: who, what, the money held for it, and when things happened.
+
+    `followed`: it goes on in the background, where somebody else settles it.
+    """
 
     __slots__ = (
+        "asked",
         "books",
         "caller",
         "deployment",
-        "endpoint",
         "first_byte_ns",
+        "followed",
         "held_nusd",
         "hold",
         "lineage",
-        "model",
         "opened",
         "prepared",
         "region",
+        "route",
         "settled",
         "started_ns",
         "ticket",
+        "transform",
         "upstream_from_ns",
         "upstream_until_ns",
+        "way",
     )
 
     def __init__(
         self,
+        *,
         caller: Caller,
         lineage: Lineage,
-        endpoint: str,
-        model: str,
+        route: Route,
+        asked: Asked,
         deployment: Deployment,
+        way: Way,
         prepared: Prepared,
         started_ns: int,
     ) -> None:
         self.caller = caller
         self.lineage = lineage
-        self.endpoint = endpoint
-        self.model = model
+        self.route = route
+        self.asked = asked
         self.deployment = deployment
+        self.way = way
         self.prepared = prepared
+        self.transform: Transform | None = None
         self.started_ns = started_ns
         self.held_nusd = prepared.need.amount
         self.hold: Hold | None = None
@@ -85,9 +100,25 @@ class Call:
         self.books: Books | None = None
         self.region: str | None = None
         self.settled = False
+        self.followed = False
         self.first_byte_ns = 0
         self.upstream_from_ns = 0
         self.upstream_until_ns = 0
+
+    @property
+    def endpoint(self) -> str:
+        """The operation's name in events and metrics."""
+        return str(self.route.endpoint)
+
+    @property
+    def model(self) -> str:
+        """The public name of the model."""
+        return self.asked.model
+
+    @property
+    def call_id(self) -> str:
+        """The call's own id; empty before it was written down."""
+        return "" if self.opened is None else self.opened.call_id
 
     @property
     def limits_left(self) -> Headers:
@@ -108,7 +139,9 @@ class Till:
         book: PriceBook,
         clock: Clock,
         instance: InstanceId,
+        facts: FactBook | None = None,
     ) -> None:
+        self._facts = facts
         self._books = Books(journal, publisher, instance)
         self._treasury = treasury
         self._register = register
@@ -116,6 +149,7 @@ class Till:
         self._clock = clock
         self._by_kind: Counter | None = None
         self._strict: Counter | None = None
+        self._unpriced: Counter | None = None
         self.cost_nusd = 0
         self.overdrafts: dict[OverdraftKind, int] = {"prompt": 0, "output": 0, "price": 0}
         """Nano-dollars beyond the holds, by what was larger than thought."""
@@ -138,6 +172,9 @@ class Till:
             "tundish_strict_overdraft_total", "Calls of strict budgets that cost more than their proven bound."
         )
         self._strict.add(self.strict_overdrafts)
+        self._unpriced = metrics.counter(
+            "tundish_unpriced_total", "Calls that used what no price is known for, by what it was.", "unit"
+        )
 
     @property
     def full(self) -> bool:
@@ -148,7 +185,7 @@ class Till:
         """Go on under a new instance's name: calls that are open are settled in the books they were opened in."""
         self._books = books
 
-    def open(self, call: Call, row: PriceRow) -> None:
+    def open(self, call: Call) -> None:
         """Write that a call begins. Raises JournalError; the caller of this gives the hold back then."""
         now = self._clock.now()
         caller = call.caller
@@ -157,6 +194,7 @@ class Till:
             windows += tuple(
                 AccountWindow(budget.account, window_at(budget.window, now).index) for budget in call.lineage.watched
             )
+        row = call.deployment.row or call.prepared.row
         price_id, known = self._register.name(row)
         record = OpenRecord(
             call_id=CallId(uuid7()),
@@ -190,16 +228,54 @@ class Till:
         """
         row = self._row(call.deployment, reading.served_model)
         if reading.usage is not None:
-            cost = price(reading.usage, row)
-            return self._settle(call, reading.usage, reading, row, cost, "reported", outcome, status)
+            return self.settle_priced(call, reading, row, outcome=outcome, status=status)
         prepared = call.prepared
-        usage = Usage(input=prepared.guess, output=min(reply_tokens, prepared.output_max))
+        usage = prepared.likely
+        if call.asked.chat:
+            usage = msgspec.structs.replace(usage, output=min(reply_tokens, prepared.output_max))
         cost = price(usage, row)
         if call.lineage.strict:
             return self._settle(call, usage, reading, row, call.held_nusd, "lost", outcome, status)
         if not whole:
             return self._settle(call, usage, reading, row, max(cost, call.held_nusd), "lost", outcome, status)
         return self._settle(call, usage, reading, row, cost, "estimated", outcome, status)
+
+    def settle_priced(self, call: Call, reading: Reading, row: PriceRow, *, outcome: Outcome, status: int) -> int:
+        """A reply has said what it used: charge that by this row. The cost.
+
+        What has no price was not foreseen; it is charged at the hold at least, and never at nothing.
+        """
+        usage = reading.usage
+        assert usage is not None
+        cost = price(usage, row)
+        unknown = row.missing(usage)
+        if unknown is None or call.deployment.unpriced:
+            return self._settle(call, usage, reading, row, cost, "reported", outcome, status)
+        log.error(
+            "no price for %s is known for model %s of deployment %s, which has used it: the call is charged at what was"
+            " held for it; set the price in model_info",
+            unknown,
+            row.model,
+            call.deployment.name,
+        )
+        if self._unpriced is not None:
+            self._unpriced.add(1, unknown)
+        return self._settle(call, usage, reading, row, max(cost, call.held_nusd), "lost", outcome, status)
+
+    def settle_filtered(self, call: Call, *, outcome: Outcome, status: int) -> None:
+        """Foundry read the prompt and refused to answer it: the prompt is billed, and its size is an estimate."""
+        prepared = call.prepared
+        usage = msgspec.structs.replace(prepared.likely, output=0, audio_output=0, image_output=0, images=0)
+        row = self._row(call.deployment, None)
+        if call.lineage.strict:
+            cost = min(call.held_nusd, estimate(prepared.need.prompt, 0, prepared.row))
+            self._settle(call, usage, Reading(), row, cost, "lost", outcome, status)
+        else:
+            self._settle(call, usage, Reading(), row, price(usage, row), "estimated", outcome, status)
+
+    def figures(self, call: Call) -> Figures:
+        """What the call's key has spent and what is left, as far as it is known here."""
+        return self._treasury.figures(call.hold)
 
     def settle_free(self, call: Call, *, outcome: Outcome, status: int) -> None:
         """Foundry refused, or never got the request: nothing is charged."""
@@ -221,6 +297,8 @@ class Till:
         """The price of the model that served; a price set in the configuration stands."""
         row = deployment.row
         assert row is not None
+        if served is not None and deployment.guessed and self._facts is not None:
+            deployment.learn(served, self._facts)
         if served is None or deployment.fixed_price:
             return row
         known = deployment.served.get(served)
@@ -291,7 +369,7 @@ class Till:
         if call.hold is not None:
             self._treasury.settle(call.hold, cost)
         if call.ticket is not None:
-            call.ticket.settle(call.prepared.tokens if measured == "lost" else usage.prompt + usage.output)
+            call.ticket.settle(call.prepared.tokens if measured == "lost" else usage.prompt + usage.completion)
         self.cost_nusd += cost
         if cost > record.held_nusd and record.serial is not None:
             self._overdrawn(call, usage, cost - record.held_nusd)
@@ -303,7 +381,7 @@ class Till:
         kind: OverdraftKind = "prompt"
         if price(usage, prepared.row) <= call.held_nusd:
             kind = "price"
-        elif usage.output > prepared.need.output:
+        elif usage.completion > prepared.need.output:
             kind = "output"
         self.overdrafts[kind] += beyond
         if self._by_kind is not None:

@@ -18,6 +18,7 @@ from services.proxy.directory import Directory
 from services.proxy.domain.admission import Caller, Lineage
 from services.proxy.domain.bank import Bank
 from services.proxy.domain.effects import Admitted, Closed, Effect, Refuse, Send, Unreachable
+from services.proxy.domain.figures import UNKNOWN, Figures
 from services.proxy.domain.purse import BankTuning, Chain, slot_of
 from services.proxy.holds import Denied, Hold
 from services.proxy.holds import Unreachable as NobodyAnswers
@@ -122,6 +123,17 @@ class Treasury:
         if wallet.alert or bank.refusals.reserved:
             bank.settled(wallet, self._now_ms())
             self._act()
+
+    def figures(self, hold: Hold | None) -> Figures:
+        """How the accounts of a call stand, for its answer's head: with its own cost once it is settled.
+
+        As the ledger told it last, with what was settled here since; both unknown for a call that holds no money.
+        """
+        if hold is None:
+            return UNKNOWN
+        wallet = hold.wallet
+        told = wallet.told
+        return UNKNOWN if told is None else told.figures(wallet.spent)
 
     def wait_p99_ms(self) -> float:
         """The 99th percentile of how long the last calls that had to wait for money did so."""

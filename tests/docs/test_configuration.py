@@ -12,13 +12,15 @@ import pytest
 
 from services.__main__ import build_parser
 from services.proxy.config import INFO_KNOWN, PARAMS_KNOWN
+from services.proxy.config_prices import PRICE_KEYS, REFUSED
 from services.proxy.domain.paths import ADMIN_TABLE, INFERENCE_TABLE
+from services.proxy.domain.price_keys import ANNOTATED_KEY, CLASS_OF, SERVICE_SUFFIXES
 from shared.events import AnyAuthEvent, AnySignal, GrantEntry, UsageRecorded
 from shared.topology import BUCKETS, STREAMS
 
 ROOT = Path(__file__).parents[2]
 VARIABLE = re.compile(r"\bTUNDISH_[A-Z0-9_]+\b")
-CODE_PLACE = {"ApiError": 1, "Refused": 1, "send_error": 2}
+CODE_PLACE = {"ApiError": 1, "Refused": 1, "send_error": 2, "own_failure": 1, "_ours": 0}
 CODE_KEYWORD = {"ApiError", "Refused", "BadRequest", "error_event", "error_body"}
 
 
@@ -47,9 +49,17 @@ def test_no_page_names_a_variable_that_does_not_exist(path: Path) -> None:
     assert set(VARIABLE.findall(path.read_text(encoding="utf-8"))) - known == set()
 
 
-@pytest.mark.parametrize("key", sorted(PARAMS_KNOWN | INFO_KNOWN | {"model_name"}))
+@pytest.mark.parametrize("key", sorted((PARAMS_KNOWN | INFO_KNOWN | {"model_name"}) - PRICE_KEYS))
 def test_every_key_of_the_config_file_is_documented(key: str) -> None:
     assert re.search(rf"`(?:litellm_params\.|model_info\.)?{key}`", page("configuration.md"))
+
+
+@pytest.mark.parametrize("key", sorted({*CLASS_OF, ANNOTATED_KEY, *REFUSED}))
+def test_every_price_of_the_config_file_is_documented(key: str) -> None:
+    """Tiers are endings of these keys, which the page has once."""
+    said = page("prices.md")
+    assert f"`{key}`" in said
+    assert all(f"`{suffix}`" in said for suffix in (*filter(None, SERVICE_SUFFIXES.values()), "_above_<n>k_tokens"))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from shared.allotment import Ack, Answer, Ask, Known, NotActive, Refusal, Verdict, decode_request, encode
+from shared.allotment import Ack, Answer, Ask, Figure, Known, NotActive, Refusal, Verdict, decode_request, encode
 from shared.allotment import Request as Asked
 from shared.errors import BusUnavailable
 from shared.events import AccountWindow
@@ -19,6 +19,7 @@ class FakeEnforcer:
     """Grants exactly what is needed while the limit allows; every figure is cumulative per serial.
 
     `short` is the verdict otherwise.
+    `others` is what other instances have spent: with it, answers carry figures.
     `faults` are taken one per request: `lost`, `answer_lost`, `not_active`, `garbage`.
     """
 
@@ -35,6 +36,7 @@ class FakeEnforcer:
         self.verdict: Verdict | None = None
         self.short: Verdict = "exceeded"
         self.closed = False
+        self.others: int | None = None
         self.gate: asyncio.Event | None = None
         self.on_ask: Callable[[Ask], None] = lambda _: None
 
@@ -86,6 +88,10 @@ class FakeEnforcer:
                 verdict = self.short
         if verdict in ("exceeded", "reserved"):
             refusal = self.refusal()
+        counted = self.spent.get(ask.serial, 0)
+        figures: tuple[Figure, ...] = ()
+        if self.others is not None:
+            figures = (Figure(ACCOUNT, self.limit, self.others + sum(self.spent.values()), own=True),)
         return Answer(
             epoch=self.epoch,
             serial=ask.serial,
@@ -96,6 +102,8 @@ class FakeEnforcer:
             admit_for_ms=self.admit_for_ms,
             term=TERM if have else (),
             refusal=refusal,
+            figures=figures,
+            counted=counted if figures else 0,
         )
 
     def refusal(self) -> Refusal:

@@ -16,7 +16,7 @@ from shared.bus import Bucket, Bus
 from shared.errors import StoreUnavailable, StreamChanged
 from shared.events import encode
 from shared.ids import PriceId
-from shared.pricing import PriceRow, Rates, Usage, price, price_id
+from shared.pricing import CLASSES, UNIT_CLASSES, PriceRow, Rates, Usage, price, price_id
 from shared.topology import CATALOG_BUCKET, price_kv, usage_subject
 from tests.support.books import WITHIN_S, Town, eventually, town_of
 from tests.support.ledger import (
@@ -36,6 +36,7 @@ from tests.support.ledger import (
     window,
 )
 from tests.support.servers import NatsServer, PostgresServer
+from tests.support.usages import usage_of
 
 A = window("a:key_1")
 
@@ -318,6 +319,49 @@ async def test_a_rebuild_finds_and_mends_every_kind_of_damage(town: Town) -> Non
         assert (await town.rebuild(check=False))["equal"] is True
         assert await town.value("SELECT sum(cost_nusd)::bigint FROM usage_event") == 31 * 32 // 2
         assert await town.value("SELECT count(*) FROM pg_indexes WHERE indexname = 'usage_event_by_key'") == 1
+
+
+async def test_every_class_of_usage_is_kept_shown_checked_and_rebuilt(town: Town) -> None:
+    counts = {name: place for place, name in enumerate((*CLASSES, "reasoning"), 1)}
+    usage = usage_of(counts, tier="priority", kind="hd/1024-x-1024")
+    row = PriceRow(
+        model="m", rates=Rates(**dict.fromkeys(Rates.__struct_fields__, 1_000_000)), kinds={usage.kind: 10**7}
+    )
+    right = price(usage, row)
+    async with town.books():
+        await town.use(
+            used(1, right, A, usage=usage, price=row, price_id=price_id(row)),
+            used(2, right + 1, A, usage=usage, price=row, price_id=price_id(row)),
+            used(3, 5, A),
+        )
+        await town.hold(3)
+        plain, wrong, shown = (await town.get("/spend/logs"))["data"]
+        assert (shown["repriced_nusd"], wrong["repriced_nusd"]) == (None, right)
+        assert (shown["prompt_tokens"], shown["completion_tokens"]) == (usage.prompt, usage.completion)
+        assert shown["total_tokens"] == usage.prompt + usage.completion
+        assert shown["cached_tokens"] == usage.cached + usage.audio_cached + usage.image_cached
+        for field in ("cache_write", "cache_write_1h", "reasoning", "audio_input", "audio_cached", "audio_output"):
+            assert (shown[f"{field}_tokens"], plain[f"{field}_tokens"]) == (counts[field], 0)
+        for field in ("image_input", "image_cached", "image_output"):
+            assert (shown[f"{field}_tokens"], plain[f"{field}_tokens"]) == (counts[field], 0)
+        for field in UNIT_CLASSES:
+            assert (shown[field], plain[field]) == (counts[field], 0)
+        assert (shown["service_tier"], shown["kind"]) == ("priority", "hd/1024-x-1024")
+        assert (plain["service_tier"], plain["kind"]) == ("", "")
+        (key,) = (await town.get("/spend/keys"))["data"]
+        assert key["prompt_tokens"] == 2 * usage.prompt + plain["prompt_tokens"]
+        assert key["completion_tokens"] == 2 * usage.completion + plain["completion_tokens"]
+        assert (await town.rebuild(check=True))["equal"] is True
+        await town.value("UPDATE usage_event SET audio_output_tokens = 77, kind = 'low/1-x-1' WHERE n = 1")
+        found = (await town.rebuild(check=True))["differences"]
+        assert {(entry["what"], entry["books_nusd"], entry["log_nusd"]) for entry in found} >= {
+            ("event audio_output_tokens count", 77, counts["audio_output"]),
+            ("event kind count", 0, 1),
+        }
+        assert (await town.rebuild(check=False))["equal"] is False
+        assert (await town.rebuild(check=True))["equal"] is True
+        (_, _, shown) = (await town.get("/spend/logs"))["data"]
+        assert (shown["audio_output_tokens"], shown["kind"]) == (counts["audio_output"], "hd/1024-x-1024")
 
 
 async def test_a_rebuild_under_traffic_is_equal(town: Town) -> None:

@@ -10,15 +10,20 @@ from typing import Any, cast
 
 import msgspec
 
+from services.proxy.body import BODY_WAIT_S, Patience
 from services.proxy.catalog import PriceRegister
 from services.proxy.directory import Directory
-from services.proxy.domain.deployments import Deployment, targets_of
+from services.proxy.domain.choice import Models
+from services.proxy.domain.deployments import Deployment
 from services.proxy.domain.facts import FactBook, ModelFacts, Sizes
+from services.proxy.domain.objects import Places, Seal
 from services.proxy.domain.prices import PriceBook
+from services.proxy.domain.surfaces import ways_of
 from services.proxy.front import FrontDoor
-from services.proxy.inference import Inference, Models
+from services.proxy.inference import Inference
 from services.proxy.journal import Journal, OpenRecord, Segment
 from services.proxy.limits import RateLimits
+from services.proxy.models import ModelPages
 from services.proxy.publisher import Publisher
 from services.proxy.till import Till
 from services.proxy.treasury import Treasury
@@ -175,12 +180,16 @@ class DataPlane:
             default_output_tokens=100,
             exceeded_status=402,
             limits=self.limits,
+            seal=Seal({"p": b"0" * 32}),
+            places=Places(self.models),
+            patience=Patience(BODY_WAIT_S),
         )
         self.refused = Counter("refused", "", ("code",))
         self.door = FrontDoor(
             inference=self.inference,
             forwarder=None,
             health=Health(),
+            pages=ModelPages(self.models),
             calls=Counter("calls", "", ("endpoint",)),
             refused=self.refused,
         )
@@ -254,7 +263,17 @@ def deployment(model: str, provider: str, row: PriceRow | None) -> Deployment:
         name=f"{model}-deployment",
         provider=provider,
         host="foundry.example",
-        targets=targets_of(provider, f"{model}-deployment", base, None),
+        base=base.rstrip("/"),
+        family="openai" if provider == "azure" else "open",
+        surface="classic" if provider == "azure" else "models",
+        ways=ways_of(
+            provider,
+            f"{model}-deployment",
+            base,
+            None,
+            "openai" if provider == "azure" else "open",
+            "classic" if provider == "azure" else "models",
+        ),
         headers=(("api-key", "foundry-key"),),
         row=row,
         fixed_price=False,

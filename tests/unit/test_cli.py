@@ -430,3 +430,61 @@ def test_every_command_takes_json(front: Front, capsys: Capture) -> None:
     for arguments in (("key", "list"), ("key", "info", "k"), ("key", "generate"), ("spend", "teams")):
         assert run(*arguments, "--json") == 0
         assert msgspec.json.decode(capsys.readouterr().out) == {"answer": 1}
+
+
+def test_the_price_of_a_model_needs_no_server(capsys: Capture) -> None:
+    assert run("prices", "show", "GPT-5-mini") == 0
+    said = capsys.readouterr().out
+    assert "azure/gpt-5-mini (chat)" in said
+    assert "Azure's retail price list; in force since 2026-11-22" in said
+    assert any(line.split()[:3] == ["input", "standard", "-"] and "0.25" in line for line in said.splitlines())
+    assert any(line.split()[:2] == ["output", "priority"] and "3.6" in line for line in said.splitlines())
+
+
+def test_a_price_as_json_is_exact_and_by_tier(capsys: Capture) -> None:
+    assert run("prices", "show", "azure/gpt-5.5", "--json") == 0
+    (record,) = msgspec.json.decode(capsys.readouterr().out)["data"]
+    assert (record["model"], record["family"], record["source"], record["tier_above"]) == (
+        "gpt-5.5",
+        "azure",
+        "R",
+        272_000,
+    )
+    prices = {(line["class"], line["tier"], line["prompt"]): (line["usd"], line["per"]) for line in record["prices"]}
+    assert prices["input", "standard", "≤ 272,000 tokens"] == ("5", "million tokens")
+    assert prices["output", "standard", "> 272,000 tokens"] == ("45", "million tokens")
+    assert prices["cached", "priority", "≤ 272,000 tokens"] == ("1.25", "million tokens")
+    assert prices["sessions", "standard", "≤ 272,000 tokens"] == ("0.033", "session")
+
+
+def test_a_model_of_both_families_is_shown_twice(capsys: Capture) -> None:
+    assert run("prices", "show", "mistral-large-latest", "--json") == 0
+    found = msgspec.json.decode(capsys.readouterr().out)["data"]
+    inputs = {row["family"]: row["prices"][0]["usd"] for row in found}
+    assert inputs == {"azure": "8", "azure_ai": "2"}
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("gpt-5-mimi", "is not in the catalogue; the nearest names are gpt-5-mini"),
+        ("dall-e-2", "has no known price"),
+        ("qqqqqq", "'tundish prices list' shows all"),
+    ],
+)
+def test_an_unknown_price_names_what_is_near(capsys: Capture, model: str, says: str) -> None:
+    assert run("prices", "show", model) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_all_prices_can_be_listed_by_mode(capsys: Capture) -> None:
+    assert run("prices", "list") == 0
+    assert "azure_ai/claude-sonnet-4-5" in capsys.readouterr().out
+    assert run("prices", "list", "--mode", "rerank") == 0
+    said = capsys.readouterr().out
+    assert "0.0025 per query" in said
+    assert "gpt-4o" not in said
+    assert run("prices", "list", "--mode", "rerank", "--json") == 0
+    assert len(msgspec.json.decode(capsys.readouterr().out)["data"]) == 4
+    assert run("prices", "list", "--mode", "poetry") == 1
+    assert "the modes are audio_speech" in capsys.readouterr().err

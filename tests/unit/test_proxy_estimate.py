@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.proxy.domain.dialect import read_request
 from services.proxy.domain.estimate import FILE_TOKENS, Need, affordable, prompt_tokens, realistic, text_tokens
 from services.proxy.domain.facts import ModelFacts
 from services.proxy.domain.paths import Endpoint
+from services.proxy.domain.requests import read_request
 from shared.pricing import PriceRow, Rates, estimate
 
 ROW = PriceRow(model="m", rates=Rates(input=1_000_000, output=2_000_000, cache_write=3_000_000))

@@ -209,9 +209,9 @@ async def test_odd_paths(plane: DataPlane, path: bytes) -> None:
 
 
 async def test_paths_and_methods_that_are_not_served(plane: DataPlane) -> None:
-    unknown = await call(plane, path="/v1/completions")
+    unknown = await call(plane, path="/v1/nothing")
     assert (unknown.status, unknown.error["code"]) == (404, "not_found")
-    assert "/v1/completions." in unknown.error["message"]
+    assert "/v1/nothing." in unknown.error["message"]
     wrong = await call(plane, method="GET")
     assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
     admin = await call(plane, path="/key/generate")
@@ -290,7 +290,8 @@ async def test_foundrys_errors(plane: DataPlane, status: int, body: bytes, told:
     assert b"foundry-key" not in answer.body
     assert b"evil.example" not in answer.body
     assert "location" not in answer.headers
-    assert answer.headers["retry-after"] == "7"
+    helps = status not in (302, 400, 401, 403, 404)
+    assert answer.headers.get("retry-after") == ("7" if helps else None)
     assert answer.headers["content-type"] == "application/json"
     (event,) = plane.events()
     assert (event.cost_nusd, event.status) == (0, status)

@@ -86,7 +86,7 @@ async def test_without_a_cap_the_model_s_own_maximum_is_put_in(
     plane: DataPlane, model: str, field: str, most: int
 ) -> None:
     reply(plane)
-    raw = chat(model=model, messages=HI, temperature=0.5)
+    raw = chat(model=model, messages=HI, stop=["x"])
     answer = await call(plane, raw)
     assert answer.status == 200
     assert {**sent(plane), "model": model} == {**json.loads(raw), field: most}

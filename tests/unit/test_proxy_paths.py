@@ -7,36 +7,141 @@ from hypothesis import strategies as st
 from services.proxy.domain.paths import (
     ADMIN_TABLE,
     INFERENCE_TABLE,
+    METERED,
     PATH_BYTES_MAX,
+    STORED,
     BadPath,
     Endpoint,
+    not_offered,
     route_of,
     split_path,
 )
 
 CHAT = b"/v1/chat/completions"
-
-
-@pytest.mark.parametrize(
-    ("path", "endpoint", "methods"),
-    [
-        *[(prefix + b"/chat/completions", Endpoint.CHAT, ("POST",)) for prefix in (b"/v1", b"", b"/openai/v1")],
-        *[(prefix + b"/embeddings", Endpoint.EMBEDDINGS, ("POST",)) for prefix in (b"/v1", b"", b"/openai/v1")],
-        *[(prefix + b"/models", Endpoint.MODELS, ("GET",)) for prefix in (b"/v1", b"", b"/openai/v1", b"/openai")],
-        (b"/health/liveliness", Endpoint.ALIVE, ("GET", "HEAD")),
-        (b"/health/liveness", Endpoint.ALIVE, ("GET", "HEAD")),
-        (b"/health/readiness", Endpoint.READY, ("GET", "HEAD")),
+OPENAI = ("/v1", "", "/openai/v1")
+CREATING = {
+    "chat/completions": Endpoint.CHAT,
+    "completions": Endpoint.COMPLETIONS,
+    "embeddings": Endpoint.EMBEDDINGS,
+    "responses": Endpoint.RESPONSES,
+    "images/generations": Endpoint.IMAGES,
+    "images/edits": Endpoint.IMAGE_EDITS,
+    "audio/transcriptions": Endpoint.TRANSCRIPTIONS,
+    "audio/translations": Endpoint.TRANSLATIONS,
+    "audio/speech": Endpoint.SPEECH,
+}
+ROWS: list[tuple[str, Endpoint, tuple[str, ...], str]] = [
+    *[(f"{prefix}/{path}", endpoint, ("POST",), "openai") for prefix in OPENAI for path, endpoint in CREATING.items()],
+    ("/openai/responses", Endpoint.RESPONSES, ("POST",), "openai"),
+    *[(f"{prefix}/files", Endpoint.FILES, ("POST", "GET"), "openai") for prefix in (*OPENAI, "/openai")],
+    *[(f"{prefix}/batches", Endpoint.BATCHES, ("POST", "GET"), "openai") for prefix in (*OPENAI, "/openai")],
+    *[(f"{prefix}/models", Endpoint.MODELS, ("GET",), "openai") for prefix in (*OPENAI, "/openai")],
+    *[(f"{prefix}/realtime", Endpoint.REALTIME, ("GET",), "openai") for prefix in (*OPENAI, "/openai")],
+    *[(f"{prefix}/messages", Endpoint.MESSAGES, ("POST",), "anthropic") for prefix in ("/v1", "/anthropic/v1")],
+    *[
+        (f"{prefix}/messages/count_tokens", Endpoint.COUNT_TOKENS, ("POST",), "anthropic")
+        for prefix in ("/v1", "/anthropic/v1")
     ],
-)
-def test_every_inference_and_health_row(path: bytes, endpoint: Endpoint, methods: tuple[str, ...]) -> None:
-    route = route_of(path)
+    ("/anthropic/v1/models", Endpoint.MODELS, ("GET",), "anthropic"),
+    *[(f"{prefix}/rerank", Endpoint.RERANK, ("POST",), "openai") for prefix in ("", "/v1", "/v2")],
+    *[(f"{prefix}/ocr", Endpoint.OCR, ("POST",), "openai") for prefix in ("", "/v1")],
+    *[(f"{prefix}/model/info", Endpoint.MODEL_INFO, ("GET",), "openai") for prefix in ("", "/v1", "/v2")],
+    ("/model_group/info", Endpoint.MODEL_INFO, ("GET",), "openai"),
+    ("/health/liveliness", Endpoint.ALIVE, ("GET", "HEAD"), "openai"),
+    ("/health/liveness", Endpoint.ALIVE, ("GET", "HEAD"), "openai"),
+    ("/health/readiness", Endpoint.READY, ("GET", "HEAD"), "openai"),
+]
+
+
+@pytest.mark.parametrize(("path", "endpoint", "methods", "dialect"), ROWS)
+def test_every_inference_and_health_row(path: str, endpoint: Endpoint, methods: tuple[str, ...], dialect: str) -> None:
+    route = route_of(path.encode())
     assert route is not None
-    assert (route.endpoint, route.methods, route.model) == (endpoint, methods, None)
-    assert path in INFERENCE_TABLE
+    assert (route.endpoint, route.methods, route.dialect) == (endpoint, methods, dialect)
+    assert (route.model, route.object_id, route.rest) == (None, None, "")
+    assert path.encode() in INFERENCE_TABLE
 
 
 def test_the_rows_above_are_all_rows() -> None:
-    assert len(INFERENCE_TABLE) == 13
+    assert {path.encode() for path, *_ in ROWS} == set(INFERENCE_TABLE)
+
+
+def test_every_endpoint_is_reached_and_of_one_kind() -> None:
+    of_table = {route.endpoint for route in INFERENCE_TABLE.values()}
+    assert of_table | STORED | {Endpoint.RAW, Endpoint.MODEL, Endpoint.ADMIN} == set(Endpoint)
+    assert not METERED & STORED
+
+
+OBJECTS = [
+    ("responses/{}", Endpoint.RESPONSE, ("GET", "DELETE")),
+    ("responses/{}/cancel", Endpoint.RESPONSE_CANCEL, ("POST",)),
+    ("responses/{}/input_items", Endpoint.RESPONSE_ITEMS, ("GET",)),
+    ("files/{}", Endpoint.FILE, ("GET", "DELETE")),
+    ("files/{}/content", Endpoint.FILE_CONTENT, ("GET",)),
+    ("batches/{}", Endpoint.BATCH, ("GET",)),
+    ("batches/{}/cancel", Endpoint.BATCH_CANCEL, ("POST",)),
+]
+
+
+@pytest.mark.parametrize("prefix", ["/v1/", "/", "/openai/v1/", "/openai/"])
+@pytest.mark.parametrize(("path", "endpoint", "methods"), OBJECTS)
+def test_stored_objects_by_id(prefix: str, path: str, endpoint: Endpoint, methods: tuple[str, ...]) -> None:
+    for name in ("resp_1", "file-Ab.c~=", "x" * 1_000):
+        route = route_of((prefix + path.format(name)).encode())
+        assert route is not None
+        assert (route.endpoint, route.methods, route.object_id) == (endpoint, methods, name)
+        assert route.endpoint in STORED
+
+
+@pytest.mark.parametrize("odd", ["a%3Fb", "a%23b", "a b", "%C3%A9", "x" * 1_001, "compact", "input_tokens"])
+@pytest.mark.parametrize("path", ["/v1/responses/{}", "/v1/files/{}/content", "/openai/batches/{}/cancel"])
+def test_ids_are_plain(path: str, odd: str) -> None:
+    assert route_of(path.format(odd).encode()) is None
+
+
+@pytest.mark.parametrize("provider", ["azure", "azure_ai"])
+def test_raw_paths_carry_provider_model_and_the_rest(provider: str) -> None:
+    route = route_of(f"/{provider}/gpt-4o/openai/v1/chat/completions".encode())
+    assert route is not None
+    assert (route.endpoint, route.provider, route.model) == (Endpoint.RAW, provider, "gpt-4o")
+    assert route.rest == "openai/v1/chat/completions"
+    encoded = route_of(f"/{provider}/gpt%2D4o/models/chat%20x".encode())
+    assert encoded is not None
+    assert (encoded.model, encoded.rest) == ("gpt-4o", "models/chat x")
+    assert route_of(f"/{provider}/gpt-4o".encode()) is None
+    assert route_of(f"/{provider}".encode()) is None
+
+
+@pytest.mark.parametrize("prefix", ["/engines/m", "/v1/engines/m", "/openai/v1/engines/m"])
+def test_engines(prefix: str) -> None:
+    for path in ("chat/completions", "completions", "embeddings"):
+        route = route_of(f"{prefix}/{path}".encode())
+        assert route is not None
+        assert (route.endpoint, route.model) == (CREATING[path], "m")
+    assert route_of(f"{prefix}/responses".encode()) is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/assistants", "/openai/assistants", "/v1/threads/t/runs", "/v1/vector_stores", "/v1/conversations/c",
+        "/v1/fine_tuning/jobs", "/v1/evals", "/v1/containers", "/v1/uploads", "/v1/moderations", "/openai/v1/videos",
+        "/moderations", "/v1/messages/batches", "/anthropic/v1/complete", "/v1/responses/compact", "/v1/audio/voices",
+        "/v1/chat/completions/c1", "/v1/realtime/client_secrets", "/v1/images/variations", "/v1/agents",
+        "/openai/deployments/m/responses",
+    ],
+)  # fmt: skip
+def test_what_is_not_offered_says_so(path: str) -> None:
+    assert route_of(path.encode()) is None
+    said = not_offered(path.encode())
+    assert said is not None
+    assert "offered" in said
+
+
+def test_other_paths_are_just_not_there() -> None:
+    assert not_offered(b"/nothing") is None
+    assert not_offered(b"/") is None
+    assert not_offered(b"/v1") is None
 
 
 @pytest.mark.parametrize(
@@ -89,9 +194,13 @@ def test_azures_style_carries_the_model_in_the_path(path: bytes, model: str) -> 
     route = route_of(path)
     assert route is not None
     assert (route.endpoint, route.model) == (Endpoint.CHAT, model)
-    other = route_of(path.replace(b"/chat/completions", b"/embeddings"))
-    assert other is not None
-    assert (other.endpoint, other.model) == (Endpoint.EMBEDDINGS, model)
+    for operation, endpoint in CREATING.items():
+        other = route_of(path.removesuffix(b"chat/completions") + operation.encode())
+        if operation == "responses":
+            assert other is None
+        else:
+            assert other is not None
+            assert (other.endpoint, other.model) == (endpoint, model)
 
 
 @pytest.mark.parametrize("prefix", [b"/v1/models", b"/models", b"/openai/v1/models", b"/openai/models"])
@@ -116,7 +225,14 @@ def test_the_state_of_one_rebuild() -> None:
         b"/V1/chat/completions",
         b"/v1/chat/completions/more",
         b"/openai/deployments/gpt-4o",
-        b"/openai/deployments/gpt-4o/completions",
+        b"/openai/deployments/gpt-4o/responses",
+        b"/openai/deployments/gpt-4o/files",
+        b"/anthropic/messages",
+        b"/anthropic/v1/responses/r1",
+        b"/v2/messages",
+        b"/utils/token_counter",
+        b"/v1/responses/r1/other",
+        b"/v1/files/f1/content/more",
         b"/openai/deployments/gpt-4o/chat/completions/more",
         b"/v2/models/gpt-4o",
         b"/v1/models/gpt-4o/more",
@@ -158,6 +274,12 @@ NOT_UTF8 = [b"\xff", b"%ff", b"%C3", b"%ed%a0%80", b"%c0%af"]
         b"/v1/models/%s",
         b"/key/%s/generate",
         b"/ledger/rebuild/%s",
+        b"/azure/%s/chat/completions",
+        b"/azure_ai/m/models/%s/x",
+        b"/v1/responses/%s/cancel",
+        b"/v1/files/%s",
+        b"/v1/engines/%s/completions",
+        b"/anthropic/v1/messages/%s",
         b"/key/%s/reset_spend",
     ],
 )
@@ -177,6 +299,16 @@ def test_length_is_bounded() -> None:
     assert route_of(longest) is not None
     with pytest.raises(BadPath, match="longer than"):
         route_of(longest + b"a")
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_routed_or_refused(raw: bytes) -> None:
+    for path in (raw, b"/" + raw, b"/v1/responses/" + raw, b"/openai/deployments/" + raw, b"/azure/m/" + raw):
+        try:
+            route_of(path)
+        except BadPath:
+            continue
+        not_offered(path)
 
 
 @given(st.binary(max_size=60))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.proxy.domain.admission import Refused
-from services.proxy.domain.dialect import error_body
+from services.proxy.domain.failures import error_body, failure_of_refusal
 from services.proxy.domain.refusal import Wanted, budget_refused, ledger_unreachable
 from shared.allotment import Refusal
 from shared.ids import AccountId
@@ -67,7 +67,7 @@ def test_exceeded_says_it_all() -> None:
         "budget_reset_at": "2026-01-31T00:00:00Z",
         "max_tokens_that_fit": 15,
     }
-    body = error_body(answer.message, kind=answer.kind, code=answer.code, extra=answer.extra)
+    body = error_body("openai", failure_of_refusal(answer))
     assert json.loads(body)["error"]["budget"]["scope_id"] == "t1"
 
 

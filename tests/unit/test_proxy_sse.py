@@ -45,6 +45,7 @@ def test_all_three_line_ends(end: bytes) -> None:
     frames, rest = frames_of([first + second + b"data: half" + end])
     assert frames == [first, second]
     assert rest == b"data: half" + end
+    assert len(frames_of([first])[0]) == (0 if end == b"\r" else 1)  # a lone return may be half a line end
     assert [data_of(frame) for frame in frames] == [b"one", b"two\nlines"]
 
 
@@ -76,7 +77,28 @@ def test_an_endless_frame_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         splitter.feed(b"x")
 
 
-def test_long_frames_that_end_are_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [1, 7, 100, 10_000])
+def test_a_frame_that_is_too_long_is_given_up_wherever_it_is_cut(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr(sse, "FRAME_BYTES_MAX", 100)
-    frame = b"data: " + b"x" * 500 + b"\n\n"
-    assert FrameSplitter().feed(frame) == [frame]
+    good, data = b"data: x\n\n", b"data: x\n\n" * 20 + b"data: " + b"x" * 500 + b"\n\n" + b"data: y\n\n"
+    splitter, frames = FrameSplitter(), list[bytes]()
+    with pytest.raises(FrameTooLong):
+        for at in range(0, len(data), size):
+            frames += splitter.feed(data[at : at + size])
+        splitter.rest()
+    assert frames == [good] * 20
+    with pytest.raises(FrameTooLong):
+        splitter.feed(good)
+
+
+@pytest.mark.parametrize("blank", [b"\n\n", b"\r\n\r\n", b"\n\r\n", b"\r\n\n", b"\r\r", b"\n\r", b"\r\r\n"])
+def test_any_two_line_ends_end_a_frame(blank: bytes) -> None:
+    frames, rest = frames_of([b"data: one" + blank + b"data: two"])
+    assert (frames, rest) == ([b"data: one" + blank], b"data: two")
+
+
+def test_a_byte_order_mark_hides_nothing() -> None:
+    data = b"\xef\xbb\xbfdata: one\n\n"
+    frames, _ = frames_of([data[at : at + 1] for at in range(len(data))])
+    assert frames == [data]
+    assert data_of(frames[0]) == b"one"

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.proxy.domain.deployments import Deployment, targets_of
-from services.proxy.domain.dialect import BadRequest, outgoing_fields, read_request
+from services.proxy.domain.asked import BadRequest
+from services.proxy.domain.deployments import Deployment, Way
 from services.proxy.domain.facts import ModelFacts
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.prepare import Prepared, prepare
+from services.proxy.domain.requests import read_request
+from services.proxy.domain.requests.writing import outgoing_fields
 from services.proxy.domain.strict import ROOM_TOKENS_MIN, UNKNOWN_OUTPUT_TOKENS, Bound, bound
 from shared.pricing import PriceRow, Rates, Usage, dearest, estimate, price
 
@@ -34,6 +36,7 @@ O3 = ModelFacts(
 PHI = ModelFacts(context_window=16_384, max_output=16_384, template_tokens=2_048, expansion=1)
 UNKNOWN = ModelFacts()
 ROW = PriceRow(model="m", rates=Rates(input=2_500_000_000, output=10_000_000_000, cache_write=3_000_000_000))
+WAY = Way(url="https://h/chat", wire=CHAT)
 HI = {"role": "user", "content": "hi"}
 IMAGE = {"type": "image_url", "image_url": {"url": "https://pictures.example/a.png"}}
 
@@ -258,8 +261,8 @@ def row_of(one: Rates, above: int | None, more: int) -> PriceRow:
     if above is None:
         return PriceRow(model="m", rates=one)
     tier = Rates(
-        input=one.input + more,
-        output=one.output + more,
+        input=(one.input or 0) + more,
+        output=(one.output or 0) + more,
         cached=None if one.cached is None else one.cached + more,
         cache_write=None if one.cache_write is None else one.cache_write + more,
     )
@@ -275,7 +278,7 @@ def deployment(facts: ModelFacts, row: PriceRow) -> Deployment:
         name="d",
         provider="azure",
         host="h",
-        targets=targets_of("azure", "d", "https://h/", None),
+        ways={CHAT: WAY},
         headers=(),
         row=row,
         fixed_price=True,
@@ -286,7 +289,7 @@ def deployment(facts: ModelFacts, row: PriceRow) -> Deployment:
 
 def ready(raw: bytes, facts: ModelFacts, row: PriceRow) -> Prepared:
     asked = read_request(raw, CHAT, None)
-    return prepare(asked, raw, deployment(facts, row), CHAT, row, strict=True, default_output=100)
+    return prepare(asked, raw, deployment(facts, row), WAY, row, strict=True, default_output=100)
 
 
 @given(messages, facts_of, caps, st.integers(1, 4), rows, st.data(), st.booleans())
@@ -340,7 +343,7 @@ def test_until_an_answer_names_the_model_its_dearest_version_is_held() -> None:
     asked = read_request(raw, CHAT, None)
 
     def held(*, strict: bool) -> int:
-        return prepare(asked, raw, one, CHAT, ROW, strict=strict, default_output=100).need.amount
+        return prepare(asked, raw, one, WAY, ROW, strict=strict, default_output=100).need.amount
 
     before, lenient = held(strict=True), held(strict=False)
     one.seen("gpt-4o-2024-08-06", ROW)
@@ -353,7 +356,7 @@ def test_until_an_answer_names_the_model_its_dearest_version_is_held() -> None:
 def test_in_default_mode_the_body_is_the_callers() -> None:
     raw = body(web_search_options={})
     asked = read_request(raw, CHAT, None)
-    prepared = prepare(asked, raw, deployment(GPT, ROW), CHAT, ROW, strict=False, default_output=100)
+    prepared = prepare(asked, raw, deployment(GPT, ROW), WAY, ROW, strict=False, default_output=100)
     assert prepared.body is raw
     assert prepared.seal(10**9) is None
     assert prepared.body is raw
@@ -372,11 +375,11 @@ def test_what_is_said_to_fit_fits_with_the_cap_in_the_body() -> None:
         raw = body(**fields)
         asked = read_request(raw, CHAT, None)
         for strict in (True, False):
-            prepared = prepare(asked, raw, deployment(GPT, ROW), CHAT, ROW, strict=strict, default_output=100)
+            prepared = prepare(asked, raw, deployment(GPT, ROW), WAY, ROW, strict=strict, default_output=100)
             wanted = prepared.wanted(asked, deployment(GPT, ROW))
             room = estimate(wanted.prompt_tokens, 77 * wanted.choices, ROW)
             again = body(**{**fields, "max_tokens": 77})
             after = prepare(
-                read_request(again, CHAT, None), again, deployment(GPT, ROW), CHAT, ROW, strict=strict, default_output=1
+                read_request(again, CHAT, None), again, deployment(GPT, ROW), WAY, ROW, strict=strict, default_output=1
             )
             assert after.need.amount <= room

@@ -12,6 +12,7 @@ from services.proxy import treasury as module
 from services.proxy.closing import close_instance
 from services.proxy.directory import Directory
 from services.proxy.domain.admission import Caller, Lineage
+from services.proxy.domain.figures import UNKNOWN, Figures
 from services.proxy.domain.purse import BankTuning
 from services.proxy.holds import Denied, Hold, Unreachable
 from services.proxy.levels import Levels
@@ -301,6 +302,52 @@ async def test_the_end_leaves_nobody_waiting(world: World) -> None:
 # ---- a new name --------------------------------------------------------------------------------------
 
 HEIR = InstanceId("heir")
+
+
+async def test_figures_are_as_told_and_own_cost_comes_on_top(world: World) -> None:
+    world.enforcer.others = 300
+    assert world.treasury.figures(None) == UNKNOWN
+    hold = await world.hold(100)
+    assert world.treasury.figures(hold) == Figures(300, 700)
+    world.treasury.settle(hold, 40)
+    assert world.treasury.figures(hold) == Figures(340, 660)
+    asked = len(world.bus.requests)
+    world.enforcer.others = 500
+    await world.pass_(0.1)
+    assert (world.treasury.figures(hold), len(world.bus.requests)) == (Figures(340, 660), asked), "no message for it"
+    more = await world.hold(500)
+    assert world.treasury.figures(more) == Figures(540, 460)
+    world.treasury.settle(more, 10)
+    assert world.treasury.figures(hold) == Figures(550, 450)
+
+
+async def test_a_ledger_without_figures_leaves_them_unknown(world: World) -> None:
+    hold = await world.hold(100)
+    world.treasury.settle(hold, 40)
+    assert world.treasury.figures(hold) == UNKNOWN
+
+
+async def test_figures_after_the_instance_was_closed(world: World) -> None:
+    world.enforcer.others = 300
+    old = await world.hold(100)
+    world.enforcer.verdict = "closed"
+    waits = asyncio.create_task(world.hold(500))
+    await world.treasury.closed.wait()
+    world.enforcer.verdict, world.enforcer.others = None, 305
+    world.enforcer.granted.clear()
+    world.treasury.renew(HEIR)
+    new = await waits
+    assert world.treasury.figures(new) == Figures(305, 695)
+    world.treasury.settle(old, 60)
+    world.treasury.settle(new, 7)
+    assert (world.treasury.figures(old), world.treasury.figures(new)) == (Figures(360, 640), Figures(312, 688))
+
+
+async def test_a_level_refreshes_the_figures(world: World) -> None:
+    world.enforcer.others = 300
+    hold = await world.hold(100)
+    world.treasury.level(Level(account=ACCOUNT, state="soft", window_index=4, seq=1, limit=1_000, spent=800))
+    assert world.treasury.figures(hold) == Figures(800, 200)
 
 
 async def test_closed_is_told_and_nothing_more_is_held_under_that_name(world: World) -> None:

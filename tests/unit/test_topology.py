@@ -111,6 +111,8 @@ def test_a_service_hears_its_own_inbox_and_no_other(user: str) -> None:
         ("$KV.keys.k.key_1", {"auth"}),
         ("$KV.revoked.k.key_1", {"auth"}),
         ("$KV.catalog.p.abc", {"proxy"}),
+        ("$KV.objects.o.file.d", {"proxy"}),
+        ("$KV.pending.batch.c1", {"proxy"}),
         ("$KV.leases.ledger.0", {"enforcer"}),
         ("allot.v1.0", {"proxy"}),
     ],
@@ -157,4 +159,7 @@ def test_names_of_entries_are_opaque_and_short() -> None:
     assert topology.team_kv("t1") == "t.t1"
     assert topology.org_kv("o1") == "o.o1"
     assert topology.price_kv("p") == "p.p"
+    assert topology.object_kv("o", "file", "d") == "o.file.d"
+    assert topology.pending_kv("batch", "c1") == "batch.c1"
+    assert topology.slot_kv(3) == "slot.3"
     assert topology.lease_kv(0) == "ledger.0"

@@ -10,6 +10,7 @@ milliseconds), sends what `take_effects` says, and calls `tick` at `due_ms`.
 from services.proxy.domain.agenda import Agenda
 from services.proxy.domain.counter import Counter
 from services.proxy.domain.effects import Closed, Effect, Refuse, Unreachable
+from services.proxy.domain.figures import Standings
 from services.proxy.domain.post import Post
 from services.proxy.domain.purse import BankTuning, Chain, Flight, Purse, Waiter, ask_for
 from services.proxy.domain.purses import Current, Purses, adopt
@@ -54,6 +55,7 @@ class Bank:
         self.slots = self._purses.slots
         self._until_ms = self._counter.leases.until_ms
         self._agenda = Agenda(tuning.ask_wait_ms)
+        self._standings = Standings()
         self._tidy_at_ms: int | None = None
         self._low = tuning.low_water * tuning.horizon_ms / DEMAND_TAU_MS
 
@@ -199,6 +201,7 @@ class Bank:
 
     def level(self, level: Level, now_ms: int, ends_ms: int | None = None) -> None:
         """The state of an account as the ledger shows it to all."""
+        self._standings.level(level)
         self.refusals.level(level, now_ms, ends_ms)
 
     def level_gone(self, account: AccountId) -> None:
@@ -290,6 +293,8 @@ class Bank:
         if answer.verdict == "closed":
             self._close()
             return
+        if fresh and wallet is not None:
+            wallet.told = self._standings.hear(answer, wallet.told)
         purse = self._purses.owners.get(answer.serial)
         if purse is None:
             return

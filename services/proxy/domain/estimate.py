@@ -1,4 +1,4 @@
-"""How much money a call is likely to need: the prompt by what it is made of, the output by its cap.
+"""How much money a call is likely to need: the prompt by what it is made of, the output by its cap, the rest by units.
 
 These are the holds of keys in default mode: rarely below the truth, and what a call costs beyond its hold is recorded
 as overdraft. `domain/strict.py` has the proven bounds. docs/estimates.md says what is counted, and why.
@@ -6,23 +6,37 @@ as overdraft. `domain/strict.py` has the proven bounds. docs/estimates.md says w
 
 import msgspec
 
-from services.proxy.domain.dialect import Asked
+from services.proxy.domain.asked import NO_UNITS, Asked
+from services.proxy.domain.estimate_parts import FILE_TOKENS, beyond_text
+from services.proxy.domain.estimate_units import likely_images, likely_sound, likely_speech
 from services.proxy.domain.facts import ModelFacts
-from shared.pricing import TOKENS_PER_PRICE, PriceRow, estimate
+from services.proxy.domain.paths import Endpoint
+from services.proxy.domain.tokens import ASCII_BYTES_PER_TOKEN, OTHER_BYTES_PER_TOKEN, text_tokens
+from shared.pricing import PROMPT_CLASSES, TOKENS_PER_PRICE, PriceRow, Rates, Usage, dearest, estimate, price
+
+__all__ = [
+    "ASCII_BYTES_PER_TOKEN",
+    "DEFAULT_OUTPUT_TOKENS",
+    "FILE_TOKENS",
+    "OTHER_BYTES_PER_TOKEN",
+    "Need",
+    "affordable",
+    "dearest_prompt",
+    "likely",
+    "need_of",
+    "prompt_tokens",
+    "realistic",
+    "row_of_tier",
+    "text_tokens",
+]
 
 DEFAULT_OUTPUT_TOKENS = 1_000
 
-ASCII_BYTES_PER_TOKEN = 3
-OTHER_BYTES_PER_TOKEN = 2
-"""English has about four bytes in a token, code and JSON about three; other scripts two to five."""
-MP3_CHARS_PER_TOKEN = 500
-WAV_CHARS_PER_TOKEN = 1_000
-"""Base64 characters of sound in a token of about a tenth of a second: at 32 kbit/s, and at 8,000 bytes/s."""
-FILE_CHARS_PER_TOKEN = 8
-FILE_TOKENS = 10_000
-"""Base64 characters of a document in a token; tokens of a document that is only named."""
-
-_ASCII = bytes(range(128))
+_CHAT = Endpoint.CHAT
+_CACHE_MARK, _HOUR_MARK = b'"cache_control"', b'"1h"'
+_MIXED = (Endpoint.IMAGES, Endpoint.IMAGE_EDITS)
+_SOUND = (Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS)
+_TEXTS = (Endpoint.EMBEDDINGS, Endpoint.COMPLETIONS)
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -37,105 +51,168 @@ class Need(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     most: int
 
 
-class _ImageUrl(msgspec.Struct):
-    url: msgspec.Raw = msgspec.Raw()
-    detail: str | None = None
-
-
-class _Audio(msgspec.Struct):
-    data: msgspec.Raw = msgspec.Raw()
-    format: str | None = None
-
-
-class _File(msgspec.Struct):
-    file_data: msgspec.Raw = msgspec.Raw()
-
-
-class _Part(msgspec.Struct):
-    type: str | None = None
-    image_url: _ImageUrl | str | None = None
-    input_audio: _Audio | None = None
-    file: _File | None = None
-
-
-_parts: msgspec.json.Decoder[list[_Part | str]] = msgspec.json.Decoder(list[_Part | str])
-
-
 def realistic(asked: Asked, body: bytes, facts: ModelFacts, row: PriceRow, default_output: int) -> Need:
-    """What a call is likely to need at most. Without a cap of the caller's, `default_output` tokens are assumed."""
+    """What a call of text is likely to need at most. Without a cap of the caller's, `default_output` tokens are
+    assumed."""
     prompt = prompt_tokens(asked, body, facts)
-    cap = default_output if asked.output_cap is None else asked.output_cap
-    if facts.max_output is not None and cap > facts.max_output:
-        cap = facts.max_output
-    output = cap * asked.choices
+    output = _output_tokens(asked, facts, default_output)
     amount = estimate(prompt, output, row)
     return Need(prompt=prompt, output=output, amount=amount, most=amount)
 
 
+def likely(
+    asked: Asked, body: bytes, facts: ModelFacts, row: PriceRow, default_output: int, wire: Endpoint | None = None
+) -> Usage:
+    """What a call is likely to use at most, class by class, as its price row bills it.
+
+    `wire` is the operation of the deployment, where it is not the caller's.
+    """
+    endpoint = asked.endpoint
+    if asked.chat or endpoint is Endpoint.EMBEDDINGS:
+        return _likely_tokens(asked, body, facts, default_output, wire or endpoint)
+    if endpoint in _MIXED:
+        return likely_images(asked, row)
+    if endpoint in _SOUND:
+        return likely_sound(asked, facts, row)
+    if endpoint is Endpoint.SPEECH:
+        return likely_speech(asked, row)
+    if endpoint is Endpoint.RERANK:
+        return asked.units
+    if endpoint is Endpoint.OCR:
+        return asked.guess
+    return NO_UNITS
+
+
+def need_of(usage: Usage, row: PriceRow, wire: Endpoint) -> Need:
+    """What to hold for a likely usage: each class at the dearest rate that fits it.
+
+    Claude's cache is used only where the request asks for it, so the classes of such a usage say it all.
+    """
+    amount = price(usage, row) if wire is Endpoint.MESSAGES else _worth(usage, row)
+    return Need(prompt=usage.prompt, output=usage.completion, amount=amount, most=amount)
+
+
 def prompt_tokens(asked: Asked, body: bytes, facts: ModelFacts) -> int:
     """Tokens of the prompt, by the kinds of things it has; never more than the model takes."""
-    if not asked.chat:
-        return _input_tokens(asked.input, body)
+    if asked.parts or asked.endpoint is not _CHAT:
+        return _prompt(asked, body, facts).prompt
     tokens = text_tokens(body)
-    if asked.parts:
-        tokens += _beyond_text(asked.parts, facts)
     window = facts.context_window
     return tokens if window is None or tokens < window else window
-
-
-def text_tokens(text: bytes) -> int:
-    """Tokens of JSON or plain text: a third of its ASCII bytes, half of the others."""
-    if text.isascii():
-        return -(-len(text) // ASCII_BYTES_PER_TOKEN)
-    other = len(text.translate(None, _ASCII))
-    return -(-(len(text) - other) // ASCII_BYTES_PER_TOKEN) + -(-other // OTHER_BYTES_PER_TOKEN)
 
 
 def affordable(nusd: int, prompt: int, row: PriceRow) -> int | None:
     """How many output tokens an amount pays for beside a prompt (negative: not even the prompt); None: output is
     free."""
     rates = row.rates_for(prompt)
-    if rates.output <= 0:
+    output = max(rates.output or 0, rates.reasoning or 0)
+    if output <= 0:
         return None
-    return (nusd * TOKENS_PER_PRICE - prompt * rates.highest_input()) // rates.output
+    return (nusd * TOKENS_PER_PRICE - prompt * (rates.highest_input() + row.fee)) // output
 
 
-def _input_tokens(given: msgspec.Raw, body: bytes) -> int:
-    """Tokens of the input of embeddings: texts, or token ids, which need no guess."""
+def dearest_prompt(rates: Rates) -> int:
+    """The dearest way in which any token of a prompt may be billed, be it of text, sound or a picture."""
+    return max(rates.rate(name) or 0 for name in PROMPT_CLASSES)
+
+
+def row_of_tier(row: PriceRow, tier: str) -> PriceRow:
+    """The row by which to hold for a service tier: as dear as the tier, and as the standard that may serve instead."""
+    service = row.services.get(tier)
+    if service is None:
+        return row
+    tiered = service.tier or (service.rates if row.tier is not None else None)
+    return dearest(row, msgspec.structs.replace(row, rates=service.rates, tier=tiered, services={}))
+
+
+def _worth(usage: Usage, row: PriceRow) -> int:
+    """The cost of a usage if its prompt is billed in the dearest way, in nano-dollars."""
+    prompt, rates = usage.prompt, row.rates_for(usage.prompt)
+    text = rates.highest_input()
+    held = estimate(usage.prompt, usage.output, row)
+    if prompt == usage.input and usage.completion == usage.output and not _pieces(usage):
+        return held
+    more = usage.image_input * max(0, max(rates.rate("image_input") or 0, rates.rate("image_cached") or 0) - text)
+    more += usage.audio_input * max(0, max(rates.rate("audio_input") or 0, rates.rate("audio_cached") or 0) - text)
+    more += usage.audio_output * (rates.rate("audio_output") or 0)
+    more += usage.image_output * (rates.rate("image_output") or 0)
+    units = Usage(
+        images=usage.images,
+        kind=usage.kind,
+        milliseconds=usage.milliseconds,
+        characters=usage.characters,
+        queries=usage.queries,
+        pages=usage.pages,
+    )
+    return held + -(-more // TOKENS_PER_PRICE) + price(units, row)
+
+
+def _pieces(usage: Usage) -> int:
+    return usage.images + usage.milliseconds + usage.characters + usage.queries + usage.pages
+
+
+def _output_tokens(asked: Asked, facts: ModelFacts, default_output: int) -> int:
+    cap = default_output if asked.output_cap is None else asked.output_cap
+    if facts.max_output is not None and cap > facts.max_output:
+        cap = facts.max_output
+    return cap * asked.choices
+
+
+def _likely_tokens(asked: Asked, body: bytes, facts: ModelFacts, default_output: int, wire: Endpoint) -> Usage:
+    prompt = _prompt(asked, body, facts)
+    output = _output_tokens(asked, facts, default_output)
+    if wire is Endpoint.MESSAGES:
+        if _CACHE_MARK not in body:
+            return Usage(input=prompt.prompt, output=output)
+        if _HOUR_MARK in body:
+            return Usage(cache_write_1h=prompt.prompt, output=output)
+        return Usage(cache_write=prompt.prompt, output=output)
+    return Usage(
+        input=prompt.input,
+        image_input=prompt.image_input,
+        audio_input=prompt.audio_input,
+        output=0 if asked.spoken else output,
+        audio_output=output if asked.spoken else 0,
+    )
+
+
+def _prompt(asked: Asked, body: bytes, facts: ModelFacts) -> Usage:
+    """The prompt by the kinds of things it has: text, pictures, sound; together never more than the model takes."""
+    if asked.endpoint in _TEXTS:
+        return _inputs(asked.input, body, facts)
+    text = text_tokens(body) + asked.guess.input
+    images, sound = asked.guess.image_input, asked.guess.audio_input
+    if asked.parts:
+        found = beyond_text(asked.parts, facts)
+        text, images, sound = max(0, text + found.text), images + found.images, sound + found.sound
+    over = 0 if facts.context_window is None else text + images + sound - facts.context_window
+    if over > 0:
+        cut = min(over, text)
+        fewer = min(over - cut, images)
+        text, images, sound = text - cut, images - fewer, sound - (over - cut - fewer)
+    return Usage(input=text, image_input=images, audio_input=sound)
+
+
+class _Pictured(msgspec.Struct):
+    image: msgspec.Raw = msgspec.Raw()
+    image_url: msgspec.Raw = msgspec.Raw()
+
+
+_pictured = msgspec.json.Decoder(list[_Pictured])
+
+
+def _inputs(given: msgspec.Raw, body: bytes, facts: ModelFacts) -> Usage:
+    """The input of embeddings and completions: texts, pictures, or token ids, which need no guess."""
     ids = bytes(given)
     if ids and b'"' not in ids:
-        return ids.count(b",") + 1
-    return text_tokens(body)
-
-
-def _beyond_text(contents: tuple[msgspec.Raw, ...], facts: ModelFacts) -> int:
-    """Tokens of images, sound and documents, less those that their data was counted for as text."""
-    data = tokens = 0
-    for content in contents:
+        return Usage(input=ids.count(b",") + 1)
+    text, images = text_tokens(body), 0
+    if ids[:1] == b"[" and ids[1:].lstrip()[:1] == b"{":
         try:
-            parts = _parts.decode(content)
+            for one in _pictured.decode(given):
+                chars = len(one.image) + len(one.image_url)
+                text -= chars // ASCII_BYTES_PER_TOKEN
+                images += facts.image_tokens[1] if chars else 0
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            continue  # Foundry will not know what to do with it either
-        for part in parts:
-            if isinstance(part, _Part):
-                chars, guess = _of_part(part, facts)
-                data += chars
-                tokens += guess
-    return tokens - data // ASCII_BYTES_PER_TOKEN
-
-
-def _of_part(part: _Part, facts: ModelFacts) -> tuple[int, int]:
-    """The bytes of a part that are no text, and what they are in tokens."""
-    if part.image_url is not None:
-        if isinstance(part.image_url, str):
-            return len(part.image_url), facts.image_tokens[1]
-        low, high = facts.image_tokens
-        return len(bytes(part.image_url.url)), low if part.image_url.detail == "low" else high
-    if part.input_audio is not None:
-        chars = len(bytes(part.input_audio.data))
-        per_token = WAV_CHARS_PER_TOKEN if part.input_audio.format == "wav" else MP3_CHARS_PER_TOKEN
-        return chars, -(-chars // per_token)
-    if part.file is not None:
-        chars = len(bytes(part.file.file_data))
-        return chars, max(FILE_TOKENS if not chars else 1, -(-chars // FILE_CHARS_PER_TOKEN))
-    return 0, 0
+            return Usage(input=text_tokens(body))
+    return Usage(input=max(0, text), image_input=images)

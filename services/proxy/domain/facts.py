@@ -1,8 +1,13 @@
 """What is known of a model beside its price: how much it takes and gives at most, and how it counts tokens."""
 
+import re
 from collections.abc import Iterable
+from typing import Literal
 
 import msgspec
+
+Family = Literal["openai", "claude", "cohere", "mistral_ocr", "flux", "mai", "open", "unknown"]
+"""Kinds of models that Foundry serves in different ways; `open` are those of all other makers that chat and embed."""
 
 CapField = str
 """`max_tokens` or `max_completion_tokens`."""
@@ -18,6 +23,23 @@ BYTEWISE = ("llama", "meta-llama", "mistral", "ministral", "codestral", "phi-", 
 REASONING_BESIDE = ("grok",)
 """Models whose reasoning is not part of `completion_tokens`, so that a cap is not proven to hold it."""
 SERVED_BY = ("fw-", "azureml-")
+FAMILY_BEGINNINGS: tuple[tuple[Family, tuple[str, ...]], ...] = (
+    ("claude", ("claude",)),
+    ("mistral_ocr", ("mistral-ocr", "mistral-document")),
+    ("flux", ("flux",)),
+    ("mai", ("mai-image",)),
+    ("cohere", ("cohere", "command-", "embed-v-", "rerank-")),
+    ("open", OPEN_WEIGHTS),
+    ("openai", (*OPENAI, "dall-e", "whisper", "tts-", "sora", "davinci", "babbage", "model-router", "model_router")),
+    ("open", (
+        *BYTEWISE, "mai-", "qwen", "glm", "minimax", "nemotron", "jais", "jamba", "inkling", "gemma", "microsoft-",
+    )),
+)  # fmt: skip
+REASONING = re.compile(r"(?:o[1-9](?:-|\Z)|codex-mini|gpt-(?:[5-9]|[1-9]\d)(?![0-9]))")
+"""OpenAI's models that think before they answer, unless their name has one of PLAIN in it."""
+PLAIN = re.compile(r"-chat(?:-|\Z)|gpt-chat|-(?:image|audio|realtime|tts|transcribe)")
+ROUTERS = ("model-router", "model_router")
+"""Deployments that have another model answer each time, so that no answer teaches anything about them."""
 
 OPENAI_TEMPLATE_TOKENS = 64
 OTHER_TEMPLATE_TOKENS = 2_048
@@ -42,7 +64,9 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     `context_window` and `max_output` are tokens (None: not known). `cap_fields` are the fields by which a call's
     output is capped or refused, the preferred one first. `template_tokens` bounds what a chat template adds of its
-    own; `expansion` how many tokens one byte of a text can become.
+    own; `expansion` how many tokens one byte of a text can become. `reasoning`: OpenAI's rules for reasoning models
+    hold (`max_completion_tokens`, no `temperature` …). `mode` is what the model does, in the catalogue's words (empty:
+    not known).
     """
 
     context_window: int | None = None
@@ -52,14 +76,27 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     expansion: int = NFKC_GROWTH
     reasoning_beside: bool = False
     image_tokens: tuple[int, int] = OTHER_IMAGE_TOKENS
+    reasoning: bool = False
+    mode: str = ""
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
-    """One model's limits in a catalogue: tokens of the longest prompt and of the longest completion."""
+    """One model in a catalogue: tokens of the longest prompt and of the longest completion, and what it does."""
 
     model: str
     context_window: int | None
     max_output: int | None
+    mode: str = ""
+
+
+class Declared(msgspec.Struct, frozen=True, kw_only=True):
+    """What the configuration says of a model's facts; None where it says nothing."""
+
+    context_window: int | None = None
+    max_output: int | None = None
+    cap_field: CapField | None = None
+    mode: str | None = None
+    reasoning: bool | None = None
 
 
 class FactBook:
@@ -68,9 +105,11 @@ class FactBook:
     def __init__(self, sizes: Iterable[Sizes]) -> None:
         self._sizes: dict[str, Sizes] = {}
         for size in sizes:
-            known = self._sizes.get(size.model.lower())
-            if known is None or known.context_window is None:
-                self._sizes[size.model.lower()] = size
+            name = size.model.lower()
+            for key in dict.fromkeys((name, name.rpartition("/")[2])):
+                known = self._sizes.get(key)
+                if known is None or (known.context_window is None and (size.context_window or key == name)):
+                    self._sizes[key] = size
 
     def facts(
         self,
@@ -79,6 +118,8 @@ class FactBook:
         context_window: int | None = None,
         max_output: int | None = None,
         cap_field: CapField | None = None,
+        mode: str | None = None,
+        reasoning: bool | None = None,
     ) -> ModelFacts:
         """What is known of a catalogue's model; what the configuration says stands."""
         key = (model or "").lower().removeprefix("azure/").removeprefix("azure_ai/")
@@ -89,12 +130,57 @@ class FactBook:
                 context_window = context_window or size.context_window
                 max_output = max_output or size.max_output
                 break
-        return _of_family(bare, context_window, max_output, cap_field)
+        facts = _of_family(bare, context_window, max_output, cap_field)
+        if reasoning is False:
+            facts = msgspec.structs.replace(facts, reasoning=False)
+        elif reasoning and not facts.reasoning:
+            facts = msgspec.structs.replace(
+                facts,
+                reasoning=True,
+                cap_fields=facts.cap_fields if cap_field else CAP_FIELDS[::-1],
+                template_tokens=max(facts.template_tokens, OPENAI_TEMPLATE_TOKENS),
+            )
+        return msgspec.structs.replace(facts, mode=mode or self.mode(model))
+
+    def declared(self, model: str | None, told: Declared) -> ModelFacts:
+        """The same with all that the configuration says."""
+        return self.facts(
+            model,
+            context_window=told.context_window,
+            max_output=told.max_output,
+            cap_field=told.cap_field,
+            mode=told.mode,
+            reasoning=told.reasoning,
+        )
+
+    def mode(self, model: str | None) -> str:
+        """What a catalogue's model does; empty when it is in none."""
+        key = (model or "").lower().removeprefix("azure/").removeprefix("azure_ai/")
+        for name in (key, key.rpartition("/")[2]):
+            size = self._sizes.get(name)
+            if size is not None and size.mode:
+                return size.mode
+        return ""
+
+
+def family_of(model: str | None) -> Family:
+    """The family of a model by its name in a catalogue or in an answer."""
+    name = _bare(model)
+    for family, words in FAMILY_BEGINNINGS:
+        if name.startswith(words):
+            return family
+    return "unknown"
+
+
+def _bare(model: str | None) -> str:
+    name = (model or "").lower().rpartition("/")[2]
+    for server in SERVED_BY:
+        name = name.removeprefix(server)
+    return name
 
 
 def _of_family(name: str, window: int | None, most: int | None, cap_field: CapField | None) -> ModelFacts:
-    for server in SERVED_BY:
-        name = name.removeprefix(server)
+    name = _bare(name)
     openai = name.startswith(OPENAI) and not name.startswith(OPEN_WEIGHTS)
     embeds = "embed" in name
     fields: tuple[CapField, ...] = ("max_tokens",)
@@ -111,6 +197,7 @@ def _of_family(name: str, window: int | None, most: int | None, cap_field: CapFi
         expansion=growth,
         reasoning_beside=name.startswith(REASONING_BESIDE) and "non-reasoning" not in name,
         image_tokens=_image_tokens(name, openai),
+        reasoning=openai and REASONING.match(name) is not None and PLAIN.search(name) is None,
     )
 
 

@@ -2,24 +2,47 @@
 
 import msgspec
 
-from services.proxy.domain.deployments import Deployment
-from services.proxy.domain.dialect import Asked, Fields, outgoing_body, outgoing_fields, written
-from services.proxy.domain.estimate import ASCII_BYTES_PER_TOKEN, Need, prompt_tokens, realistic
+from services.proxy.domain.asked import Asked
+from services.proxy.domain.bounds import UNKNOWN_OUTPUT_TOKENS, Bound
+from services.proxy.domain.deployments import Deployment, Way
+from services.proxy.domain.estimate import (
+    ASCII_BYTES_PER_TOKEN,
+    Need,
+    likely,
+    need_of,
+    prompt_tokens,
+    realistic,
+    row_of_tier,
+)
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.refusal import Wanted
-from services.proxy.domain.strict import Bound, bound
-from shared.pricing import PriceRow
+from services.proxy.domain.requests import JSON, read_request
+from services.proxy.domain.requests.multipart import content_type_of, with_model
+from services.proxy.domain.requests.params import for_reasoning, touches
+from services.proxy.domain.requests.writing import Fields, outgoing_body, outgoing_fields, written
+from services.proxy.domain.strict import bound
+from services.proxy.domain.translate.chat_request import to_messages
+from services.proxy.domain.translate.messages_request import to_chat
+from shared.pricing import PriceRow, Usage, estimate
 
+CHAT = Endpoint.CHAT
 OUTPUT_UNBOUNDED = 10**9
 CAP_BYTES = 40
 """More than a `max_tokens` takes in a body: a caller who follows our hint sends a little more than before."""
+USAGE_ASKED = (CHAT, Endpoint.COMPLETIONS)
+"""Operations whose streams tell their usage only when asked."""
+
+
+class NoPrice(Exception):
+    """A class that the call is likely to use has no known price; the text is its name."""
 
 
 class Prepared(msgspec.Struct, kw_only=True, gc=False):
     """A call that may be admitted. `bound` is None in default mode, where `body` goes out as it is.
 
     `guess` is the likely size of the prompt in tokens, `output_max` what the caller's or our cap allows in all
-    choices.
+    choices. `usage` is the likely usage where it is more than a prompt and an output of text. `inject` says that we
+    ask for a stream's usage and the caller did not.
     """
 
     url: str
@@ -28,6 +51,9 @@ class Prepared(msgspec.Struct, kw_only=True, gc=False):
     need: Need
     guess: int
     output_max: int
+    content_type: str = JSON
+    inject: bool = False
+    usage: Usage | None = None
     fields: Fields | None = None
     bound: Bound | None = None
 
@@ -35,6 +61,11 @@ class Prepared(msgspec.Struct, kw_only=True, gc=False):
     def tokens(self) -> int:
         """What the call is likely to use at most: what a rate limit counts until it is known."""
         return self.guess + self.need.output
+
+    @property
+    def likely(self) -> Usage:
+        """What the call is likely to use at most, class by class."""
+        return self.usage or Usage(input=self.guess, output=self.need.output)
 
     def seal(self, amount: int) -> int | None:
         """Money is held: set the output cap that it pays for. The cap, or None when the caller's own stands."""
@@ -51,19 +82,22 @@ class Prepared(msgspec.Struct, kw_only=True, gc=False):
 
     def wanted(self, asked: Asked, deployment: Deployment) -> Wanted:
         """What a refusal has to know to say what would fit."""
-        limit = self.bound
+        limit, need = self.bound, self.need
         margin, beside = -(-CAP_BYTES // ASCII_BYTES_PER_TOKEN), 0
-        assumed = self.need.output // asked.choices
+        assumed = need.output // asked.choices
         if limit is not None:
             margin, beside, assumed = CAP_BYTES * deployment.facts.expansion, limit.beside, limit.least
+        helps = asked.chat and not asked.spoken
         return Wanted(
-            held_nusd=self.need.amount,
-            prompt_tokens=self.need.prompt + (margin if asked.output_cap is None else 0),
+            held_nusd=need.amount,
+            prompt_tokens=need.prompt + (margin if asked.output_cap is None else 0),
             row=self.row,
-            choices=asked.choices if asked.chat else 0,
+            choices=asked.choices if helps else 0,
             beside=beside,
             assumed_tokens=assumed if asked.output_cap is None else None,
             output_max=deployment.facts.max_output,
+            field=asked.cap_field,
+            more_nusd=need.amount - estimate(need.prompt, need.output, self.row) if helps else 0,
         )
 
 
@@ -71,44 +105,159 @@ def prepare(
     asked: Asked,
     body: bytes,
     deployment: Deployment,
-    endpoint: Endpoint,
+    way: Way | Endpoint,
     row: PriceRow,
     *,
     strict: bool,
     default_output: int,
 ) -> Prepared:
-    """Make a call ready. Raises BadRequest for what is no JSON after all, or, if `strict`, has no bound."""
-    target = deployment.targets[endpoint]
-    inject = must_inject(deployment, asked)
-    facts = deployment.facts
+    """Make a call ready for one way of a deployment, or for its way of an operation.
+
+    Raises BadRequest for what is no JSON after all, what the deployment cannot be asked, or, if `strict`, has no
+    bound; NoPrice when a class that the call is likely to use has no price, unless the deployment allows that.
+    """
+    if not isinstance(way, Way):
+        way = deployment.ways[way]
+    inject = asked.stream and must_inject(deployment, asked, way)
     row = deployment.hold_row or row
-    if not strict:
+    if strict:
+        return _strict(asked, body, deployment, way, row, inject, default_output)
+    facts = deployment.facts
+    if asked.tier:
+        row = row_of_tier(row, asked.tier)
+    if way.wire is CHAT and asked.endpoint is CHAT and not asked.parts and not asked.spoken:
         need = realistic(asked, body, facts, row, default_output)
+        _check_text_price(deployment, row)
+        plain = way.body_model is None and not inject and not facts.reasoning
         return Prepared(
-            url=target.url,
-            body=outgoing_body(body, model=target.body_model, inject_usage=inject),
+            url=way.url,
+            body=body if plain else _body(asked, body, deployment, way, inject),
             row=row,
             need=need,
             guess=need.prompt,
             output_max=OUTPUT_UNBOUNDED if asked.output_cap is None else need.output,
+            inject=inject,
         )
-    fields = outgoing_fields(body, model=target.body_model, inject_usage=inject)
+    usage = likely(asked, body, facts, row, default_output, way.wire)
+    _check_price(usage, deployment, row)
+    need = need_of(usage, row, way.wire)
+    return Prepared(
+        url=way.url,
+        body=_body(asked, body, deployment, way, inject),
+        row=row,
+        need=need,
+        guess=need.prompt,
+        output_max=OUTPUT_UNBOUNDED if asked.output_cap is None else need.output,
+        content_type=JSON if asked.form is None else content_type_of(asked.form),
+        inject=inject,
+        usage=usage,
+    )
+
+
+def must_inject(deployment: Deployment, asked: Asked, way: Way | None = None) -> bool:
+    """Whether we ask Foundry for a stream's usage though the caller did not. A translation asks for it itself."""
+    return (
+        asked.stream
+        and not asked.include_usage
+        and deployment.stream_usage
+        and asked.endpoint in USAGE_ASKED
+        and (way is None or way.translation is None)
+    )
+
+
+def _strict(
+    asked: Asked, body: bytes, deployment: Deployment, way: Way, row: PriceRow, inject: bool, default_output: int
+) -> Prepared:
+    """A call of a strict key: its bound is that of what goes to Foundry, after any translation."""
+    facts = deployment.facts
     row = deployment.versions_row or row
-    guess = prompt_tokens(asked, body, facts)
-    limit = bound(asked, fields, len(body), facts, guess, default_output)
+    usage: Usage | None = None
+    if way.wire is CHAT and asked.endpoint is CHAT and not asked.parts:
+        guess = prompt_tokens(asked, body, facts)
+        _check_text_price(deployment, row)
+    else:
+        usage = likely(asked, body, facts, row, default_output, way.wire)
+        _check_price(usage, deployment, row)
+        guess = usage.prompt
+    sent, fields, out = asked, None, body
+    if asked.form is not None:
+        out = _body(asked, body, deployment, way, inject)
+    elif way.translation is not None:
+        out = _translated(asked, body, deployment, way)
+        sent = _as_sent(asked, read_request(out, way.wire, asked.model))
+        fields = outgoing_fields(out, model=None, inject_usage=False)
+        if sent.output_cap is None:
+            fields.pop("max_tokens", None)
+    else:
+        fields = outgoing_fields(body, model=way.body_model, inject_usage=inject)
+        if way.wire is CHAT and facts.reasoning:
+            fields = for_reasoning(fields, drop_params=deployment.drop_params)
+    limit = bound(sent, {} if fields is None else fields, len(out), facts, guess, default_output, row)
+    if asked.tier:
+        row = row_of_tier(row, asked.tier)
     need = limit.need(row)
     return Prepared(
-        url=target.url,
-        body=body,
+        url=way.url,
+        body=out,
         row=row,
         need=need,
         guess=guess,
         output_max=need.output,
+        content_type=JSON if asked.form is None else content_type_of(asked.form),
+        inject=inject,
+        usage=usage,
         fields=fields,
         bound=limit,
     )
 
 
-def must_inject(deployment: Deployment, asked: Asked) -> bool:
-    """Whether we ask Foundry for a stream's usage though the caller did not."""
-    return asked.stream and not asked.include_usage and deployment.stream_usage
+def _as_sent(asked: Asked, sent: Asked) -> Asked:
+    """What is asked of Foundry after translation; a cap that only the translation put in is ours to choose."""
+    if asked.output_cap is not None:
+        return sent
+    return msgspec.structs.replace(sent, output_cap=None, max_tokens=None, max_completion_tokens=None)
+
+
+def _body(asked: Asked, body: bytes, deployment: Deployment, way: Way, inject: bool) -> bytes:
+    """The body for Foundry in default mode: the caller's, as far as that can be."""
+    if asked.form is not None:
+        return body if way.body_model is None else with_model(asked.form, body, way.body_model)
+    if way.translation is not None:
+        return _translated(asked, body, deployment, way)
+    facts = deployment.facts
+    if way.wire is CHAT and facts.reasoning and touches(body):
+        fields = outgoing_fields(body, model=way.body_model, inject_usage=inject)
+        return written(for_reasoning(fields, drop_params=deployment.drop_params))
+    return outgoing_body(body, model=way.body_model, inject_usage=inject)
+
+
+def _translated(asked: Asked, body: bytes, deployment: Deployment, way: Way) -> bytes:
+    facts = deployment.facts
+    if way.translation == "chat_to_messages":
+        return to_messages(
+            body,
+            model=way.body_model or deployment.name,
+            max_tokens_default=facts.max_output or UNKNOWN_OUTPUT_TOKENS,
+            drop_params=deployment.drop_params,
+        )
+    return to_chat(
+        body,
+        model=way.body_model,
+        cap_field=facts.cap_fields[0],
+        drop_params=deployment.drop_params,
+        reasoning=facts.reasoning,
+        inject_usage=asked.stream and deployment.stream_usage,
+    )
+
+
+def _check_text_price(deployment: Deployment, row: PriceRow) -> None:
+    """As `_check_price`, for calls of text."""
+    rates, tier = row.rates, row.tier
+    for one in (rates,) if tier is None else (rates, tier):
+        if (one.input is None or one.output is None) and not deployment.unpriced:
+            raise NoPrice("input" if one.input is None else "output")
+
+
+def _check_price(usage: Usage, deployment: Deployment, row: PriceRow) -> None:
+    if not deployment.unpriced and (name := row.missing(usage)) is not None:
+        raise NoPrice(name)

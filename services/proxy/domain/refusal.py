@@ -21,7 +21,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     `prompt_tokens` are those of the same call with a `max_tokens` in it; `choices` is 0 when no cap would help;
     `beside` are output tokens that no cap holds. `assumed_tokens`: the output assumed because the caller gave no cap;
-    `output_max`: more tokens than the model gives are no help either.
+    `output_max`: more tokens than the model gives are no help either. `field` is the caller's cap; `more_nusd` is what
+    is held beyond the prompt as text and the output, by all that is billed otherwise (negative: the prompt is cheaper).
     """
 
     held_nusd: int
@@ -31,6 +32,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     beside: int = 0
     assumed_tokens: int | None = None
     output_max: int | None = None
+    field: str = "max_tokens"
+    more_nusd: int = 0
 
 
 def budget_refused(verdict: str, refusal: Refusal, wanted: Wanted, *, exceeded_status: int) -> Refused:
@@ -62,11 +65,11 @@ def budget_refused(verdict: str, refusal: Refusal, wanted: Wanted, *, exceeded_s
     until = f"It resets at {ends}; {raised} if it must go on before." if ends else f"It does not reset; {raised}."
     assumed = ""
     if wanted.assumed_tokens:
-        assumed = f" (no max_tokens was sent, {wanted.assumed_tokens} assumed; send max_tokens to need less)"
+        assumed = f" (no {wanted.field} was sent, {wanted.assumed_tokens} assumed; send {wanted.field} to need less)"
     cost = f"this call, which may cost up to {usd_text(wanted.held_nusd)}{assumed}"
     hint = ""
     if fits is not None and fits >= HINT_TOKENS_MIN:
-        hint = f" A call with max_tokens of at most {fits} would still fit."
+        hint = f" A call with {wanted.field} of at most {fits} would still fit."
     reserved = usd_text(refusal.reserved) if refusal.reserved > 0 else ""
     if verdict == "exceeded":
         return Refused(
@@ -114,7 +117,7 @@ def _name(refusal: Refusal) -> str:
 
 def _max_tokens(room: int, wanted: Wanted) -> int | None:
     """How many output tokens for each choice the rest of the budget pays for; None when not even one."""
-    tokens = affordable(room, wanted.prompt_tokens, wanted.row) if wanted.choices else None
+    tokens = affordable(room - wanted.more_nusd, wanted.prompt_tokens, wanted.row) if wanted.choices else None
     if tokens is None or tokens - wanted.beside < wanted.choices:
         return None
     fits = (tokens - wanted.beside) // wanted.choices

@@ -1,6 +1,16 @@
 """Cutting a byte stream into server-sent events, wherever the network cut it."""
 
-FRAME_BYTES_MAX = 4 * 1024 * 1024
+import re
+
+FRAME_BYTES_MAX = 16 * 1024 * 1024
+"""The longest event: a large picture in base64."""
+BOM = b"\xef\xbb\xbf"
+
+_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?=[^\n]))")
+"""An event's last line end and the blank line after it. A carriage return at the very end may be half a line end, so
+it ends nothing until the next byte is known."""
+_REACH = 3
+"""So many bytes before new ones may belong to the same end."""
 
 
 class FrameTooLong(ValueError):
@@ -11,40 +21,77 @@ class FrameSplitter:
     """Feed bytes in, take whole events out; each keeps its own bytes, separator included."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
+        self._seen = 0
+        self._returns = False
+        self._too_long = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The events that are complete now. Raises FrameTooLong."""
-        buffer = self._rest + data if self._rest else data
-        frames: list[bytes] = []
-        start = 0
-        if b"\r" not in buffer:
-            while (end := buffer.find(b"\n\n", start)) >= 0:
-                frames.append(buffer[start : end + 2])
-                start = end + 2
+        """The events that are complete now. Raises FrameTooLong, after all events before it were given out."""
+        if self._too_long:
+            raise _too_long()
+        if not self._returns and b"\r" in data:
+            self._returns = True
+        total = self._seen + len(data)
+        buffer: bytes | bytearray = data
+        from_ = 0
+        if self._rest:
+            self._rest += data
+            buffer, from_ = self._rest, max(0, self._seen - _REACH)
+        frames, start = _by_ends(buffer, from_) if self._returns else _by_feeds(buffer, from_)
+        if buffer is data:
+            if start < len(data):
+                self._rest += data[start:] if start else data
         else:
-            while (cut := _blank_line(buffer, start)) > 0:
-                frames.append(buffer[start:cut])
-                start = cut
-        self._rest = buffer[start:]
-        if len(self._rest) > FRAME_BYTES_MAX:
-            raise FrameTooLong(f"an event of the stream is longer than {FRAME_BYTES_MAX} bytes")
-        return frames
+            del self._rest[:start]
+        self._seen = len(self._rest)
+        return frames if total <= FRAME_BYTES_MAX else self._checked(frames)
 
     def rest(self) -> bytes:
-        """What came after the last whole event."""
-        return self._rest
+        """What came after the last whole event. Raises FrameTooLong."""
+        if self._too_long:
+            raise _too_long()
+        return bytes(self._rest)
+
+    def _checked(self, frames: list[bytes]) -> list[bytes]:
+        """The events before the one that is too long are still given out, wherever the network cut the stream."""
+        long = next((place for place, frame in enumerate(frames) if len(frame) > FRAME_BYTES_MAX), len(frames))
+        if long == len(frames) and self._seen <= FRAME_BYTES_MAX:
+            return frames
+        self._too_long = True
+        self._rest.clear()
+        if not long:
+            raise _too_long()
+        return frames[:long]
 
 
-def _blank_line(buffer: bytes, start: int) -> int:
-    """Where the first event after `start` ends, with any of the three line ends; 0 if none has ended yet."""
-    ends = [at + len(mark) for mark in (b"\n\n", b"\r\n\r\n", b"\r\r") if (at := buffer.find(mark, start)) >= 0]
-    return min(ends, default=0)
+def _by_feeds(buffer: bytes | bytearray, from_: int) -> tuple[list[bytes], int]:
+    """The events of a stream whose lines end as they mostly do, and where what is left begins."""
+    frames: list[bytes] = []
+    start = 0
+    while (at := buffer.find(b"\n\n", from_)) >= 0:
+        frames.append(bytes(buffer[start : at + 2]))
+        start = from_ = at + 2
+    return frames, start
+
+
+def _by_ends(buffer: bytes | bytearray, from_: int) -> tuple[list[bytes], int]:
+    """The same with any line ends."""
+    frames: list[bytes] = []
+    start = 0
+    while (found := _END.search(buffer, from_)) is not None:
+        frames.append(bytes(buffer[start : found.end()]))
+        start = from_ = found.end()
+    return frames, start
+
+
+def _too_long() -> FrameTooLong:
+    return FrameTooLong(f"an event of the stream is longer than {FRAME_BYTES_MAX} bytes")
 
 
 def data_of(frame: bytes) -> bytes:
     """The `data:` lines of an event, joined; empty for comments and the like."""
-    if frame.startswith(b"data:") and frame.find(b"\n") >= len(frame) - 2:
+    if frame.startswith(b"data:") and frame.find(b"\n") >= len(frame) - 2 and b"\r" not in frame:
         return frame[5:].strip()
-    lines = [line[5:].strip() for line in frame.splitlines() if line.startswith(b"data:")]
+    lines = [line[5:].strip() for line in frame.removeprefix(BOM).splitlines() if line.startswith(b"data:")]
     return b"\n".join(lines)

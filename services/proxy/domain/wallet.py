@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from services.proxy.domain.figures import Told
 from shared.allotment import Row
 from shared.events import AccountWindow
 from shared.ids import AccountId, KeyId
@@ -50,6 +51,8 @@ class Wallet:
     last_call_ms: int = 0
     returned_known: int = 0
     """The `returned` figure that the ledger is known to have."""
+    told: Told | None = None
+    """How the ledger said last that the accounts stand, for callers to read: nothing is admitted by it."""
 
     def room(self) -> int:
         """What may still be held; negative after a call that cost more than its hold."""

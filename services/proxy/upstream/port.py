@@ -26,13 +26,14 @@ class UpstreamError(Exception):
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True, gc=False):
-    """A POST with its whole body. `whole`: nothing of the reply is needed before its end, so an adapter may read
-    ahead within a bound."""
+    """A request with its whole body (empty: none). `whole`: nothing of the reply is needed before its end, so an
+    adapter may read ahead within a bound."""
 
     url: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
     whole: bool = False
+    method: Literal["POST", "GET", "DELETE"] = "POST"
 
 
 class Reply(Protocol):

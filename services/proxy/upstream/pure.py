@@ -69,7 +69,9 @@ class HttpxUpstream:
     async def open(self, request: UpstreamRequest) -> AsyncGenerator[Reply]:
         """Send a request; see the port."""
         deadline = self._clock.monotonic_ms() + self._total_ms
-        built = self._client.build_request("POST", request.url, headers=request.headers, content=request.body)
+        built = self._client.build_request(
+            request.method, request.url, headers=request.headers, content=request.body or None
+        )
         try:
             async with asyncio.timeout(self._total_ms / 1000):
                 response = await self._client.send(built, stream=True)

@@ -94,12 +94,12 @@ class ReqwestUpstream:
 
     def open(self, request: UpstreamRequest) -> "_Exchange":
         """Send a request; see the port."""
+        if request.method == "POST":
+            building = self._client.post(request.url).headers(request.headers).body_bytes(request.body)
+        else:
+            building = self._client.request(request.method, request.url).headers(request.headers)
         return _Exchange(
-            self._client.post(request.url)
-            .headers(request.headers)
-            .body_bytes(request.body)
-            .streamed_read_buffer_limit(READ_AHEAD if request.whole else NO_READ_AHEAD)
-            .build_streamed()
+            building.streamed_read_buffer_limit(READ_AHEAD if request.whole else NO_READ_AHEAD).build_streamed()
         )
 
     async def close(self) -> None:

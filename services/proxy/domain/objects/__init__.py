@@ -1,0 +1,18 @@
+"""Stored objects: ids that only their owner can use, and what is known of what they stand for."""
+
+from services.proxy.domain.objects.opening import Unsealed, open_request
+from services.proxy.domain.objects.places import Places
+from services.proxy.domain.objects.seal import Opened, Seal, not_found, owner_of
+from services.proxy.domain.objects.sealing import SealingTransform, seal_text
+
+__all__ = [
+    "Opened",
+    "Places",
+    "Seal",
+    "SealingTransform",
+    "Unsealed",
+    "not_found",
+    "open_request",
+    "owner_of",
+    "seal_text",
+]
