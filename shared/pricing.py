@@ -37,14 +37,20 @@ BASE = {
     "cache_write": "input",
     "cache_write_1h": "cache_write",
     "audio_input": "input",
-    "audio_cached": "audio_input",
+    "audio_cached": "cached",
     "image_input": "input",
-    "image_cached": "image_input",
+    "image_cached": "cached",
     "audio_output": "output",
     "image_output": "output",
     "reasoning": "output",
 }
 """The class whose price stands in where a class has none of its own."""
+FRESH = {"audio_cached": "audio_input", "image_cached": "image_input"}
+"""Classes whose price, if it has one of its own, goes before the base of a class: what is not dearer than text when it
+is fresh costs what text does in the cache, too."""
+AUTO = "auto"
+AUTO_KIND = ("standard", "1024-x-1024")
+"""Quality and size of a picture billed by the piece whose request leaves them to Foundry (`auto`)."""
 
 STANDARD, FLEX, PRIORITY, BATCH = "", "flex", "priority", "batch"
 """Service tiers by which Foundry bills; the standard tier has no name."""
@@ -135,6 +141,9 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             own: int | None = getattr(self, name)
             if own is not None:
                 return own
+            fresh = FRESH.get(name)
+            if fresh is not None and (own := getattr(self, fresh)) is not None:
+                return own
             base = BASE.get(name)
             if base is None:
                 return None
@@ -198,11 +207,19 @@ class PriceRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def _each(self, name: str, kind: str, rates: Rates) -> int | None:
         """The price of a million units of a class that are no tokens."""
         if kind and name in KIND_CLASSES:
-            own = self.kinds.get(kind)
+            own = self.of_kind(kind)
             if own is not None:
                 return own
         rate: int | None = getattr(rates, name)
         return rate
+
+    def of_kind(self, kind: str) -> int | None:
+        """The price of a million pieces of a kind, None when it has none of its own; `auto` in it is the default."""
+        own = self.kinds.get(kind)
+        if own is None and AUTO in kind:
+            told = zip(kind.split("/"), AUTO_KIND, strict=False)
+            own = self.kinds.get("/".join(usual if word == AUTO else word for word, usual in told))
+        return own
 
     def rare(self, usage: Usage, rates: Rates) -> int:
         """The cost of the classes that plain text calls do not have, in millionths of a nano-dollar."""
@@ -287,7 +304,7 @@ def _dearest_service(name: str, one: PriceRow, other: PriceRow, rates: Rates, ti
 
 def _kind(row: PriceRow, kind: str) -> int:
     """What one kind costs by a row, whatever its units are."""
-    own = row.kinds.get(kind)
+    own = row.of_kind(kind)
     if own is not None:
         return own
     rates = [row.rates, *(item.rates for item in row.services.values())]

@@ -158,8 +158,11 @@ def text_tokens(chars: int) -> int:
 
 
 def served_tier(steer: Steering, asked: str | None) -> str:
-    """The tier that serves, as in TIERS: the steered one, else the asked one where it is a tier."""
-    if steer.tier is not None:
+    """The tier that serves, as in TIERS: the steered one, else the asked one where it is a tier.
+
+    A steered `priority` is the deployment's own, which a request for `default` turns off.
+    """
+    if steer.tier is not None and not (asked == "default" and TIERS[steer.tier] == "priority"):
         return TIERS[steer.tier]
     return asked if asked in TIERS[:3] and asked else ""
 

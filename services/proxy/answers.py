@@ -29,9 +29,8 @@ PASSED_ON = (
     "x-ms-served-model",
     "x-ms-rai-invoked",
     "openai-processing-ms",
-    "retry-after",
-    "retry-after-ms",
 )
+"""What callers get to see of a reply's head; a wait that Foundry asks for is told by the failure itself."""
 HEADER_CHARS_MAX = 256
 JSON_TYPE = b"application/json"
 STREAM_TYPE = b"text/event-stream; charset=utf-8"

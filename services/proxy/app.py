@@ -26,6 +26,7 @@ from services.proxy.models import ModelPages
 from services.proxy.price_days import PriceDays
 from services.proxy.reader import SEND_TIMEOUT_S
 from services.proxy.realtime import Realtime
+from services.proxy.realtime_session import Clockwork
 from services.proxy.recovery import Recovered, recover_all
 from services.proxy.settings import ProxySettings, load
 from services.proxy.stored import StoredObjects
@@ -164,7 +165,13 @@ class Proxy:
             calls=self.metrics.counter("tundish_calls_total", "Inference calls received.", "endpoint"),
             refused=self.metrics.counter("tundish_refused_total", "Requests answered with an error of ours.", "code"),
         )
-        self.realtime = Realtime(inference=self.inference, till=self.till, models=models, book=book, tasks=self.tasks)
+        self.realtime = Realtime(
+            inference=self.inference,
+            till=self.till,
+            models=models,
+            book=book,
+            clockwork=Clockwork(renew_s=settings.realtime_renew_s),
+        )
         self.door.stored = self.stored
         self.door.realtime = self.realtime
         self._declare()

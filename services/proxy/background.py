@@ -15,6 +15,7 @@ from time import perf_counter_ns
 
 import msgspec
 
+from services.proxy.domain.failures import failure_of_event
 from services.proxy.domain.meters import content_tokens, read_reply, trusted
 from services.proxy.domain.object_records import TERMINAL_RESPONSE, Pending
 from services.proxy.domain.objects.seal import owner_of
@@ -226,7 +227,11 @@ class Background:
         )
         call.upstream_until_ns = perf_counter_ns()
         if said.status == "failed" and reading.usage is None:
-            self._till.settle_free(call, outcome="upstream_error", status=200)
+            failure = failure_of_event(body)
+            if failure is not None and failure.filtered:
+                self._till.settle_filtered(call, outcome="filtered", status=200)
+            else:
+                self._till.settle_free(call, outcome="upstream_error", status=200)
             return
         tokens = 0 if reading.usage is not None else content_tokens(Endpoint.RESPONSES, body)
         outcome = "client_gone" if said.status == "cancelled" else "upstream_error" if said.status == "failed" else "ok"

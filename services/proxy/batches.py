@@ -30,6 +30,8 @@ SHOWN: dict[str, Kind] = {"id": "batch", "input_file_id": "file", "output_file_i
 LISTED_DEFAULT, LISTED_MAX = 20, 100
 FIELDS = ("input_file_id", "endpoint", "completion_window", "metadata", "output_expires_after")
 BODY_BYTES_MAX = 64 * 1024
+HOLDS_MAX = 20
+"""How often a batch asks for money anew because others have begun meanwhile."""
 CREATING_MS = 30_000
 """How long Foundry has for its answer to a new batch before the watcher looks for it."""
 
@@ -59,8 +61,8 @@ class Batches:
         visit.only()
         body = await read_body(visit.headers, visit.receive, BODY_BYTES_MAX, self._desk.patience)
         new = _read(body)
-        input_file = self._desk.seal.must_open("file", visit.owner, new.input_file_id)
         unsealed = open_request(Endpoint.BATCHES, body, self._desk.seal, visit.owner)
+        input_file = self._desk.seal.must_open("file", visit.owner, new.input_file_id)
         try:
             record = await self._desk.records.get(visit.owner, input_file)
         except BusError as error:
@@ -129,11 +131,24 @@ class Batches:
         return deployment
 
     async def _afford(self, visit: Visit, record: ObjectRecord) -> Hold | None:
-        """Hold what the whole file is likely to cost, for the moment of its beginning. Raises Refused."""
+        """Hold what the whole file is likely to cost, and all work under way that the same budgets will be charged
+        for, for the moment of its beginning. Raises Refused."""
         lineage = visit.caller.lineage(record.model)
-        amount = record.estimate_nusd
         if not lineage.accounts:
             return None
+        for _ in range(HOLDS_MAX):
+            before = self._watcher.under_way(lineage.accounts)
+            hold = await self._hold(visit, record, before)
+            if self._watcher.under_way(lineage.accounts) <= before:
+                return hold
+            self._treasury.settle(hold, 0)  # others have begun while this one waited for its money
+        text = "Other batches on the same budget begin all the time. Try again shortly."
+        raise Refused(429, "budget_reserved", text, kind="budget_reserved", headers=((b"retry-after", b"2"),))
+
+    async def _hold(self, visit: Visit, record: ObjectRecord, before: int) -> Hold:
+        """Money for a file, beside `before` for the work under way. Raises Refused."""
+        lineage = visit.caller.lineage(record.model)
+        amount = before + record.estimate_nusd
         hold = self._treasury.try_hold(visit.caller, lineage, amount, amount)
         if hold is not None:
             return hold
@@ -141,7 +156,7 @@ class Batches:
             return await self._treasury.hold(visit.caller, lineage, amount, amount)
         except Denied as denied:
             row = PriceRow(model=record.model, rates=Rates())
-            wanted = Wanted(held_nusd=amount, prompt_tokens=0, row=row, choices=0)
+            wanted = Wanted(held_nusd=amount, prompt_tokens=0, row=row, choices=0, under_way_nusd=before)
             raise budget_refused(
                 denied.verdict, denied.refusal, wanted, exceeded_status=self._desk.exceeded_status
             ) from denied
@@ -156,6 +171,7 @@ class Batches:
             revision = await self._shelf.create(key, msgspec.json.encode(pending))
         except BusError as error:
             raise unwritable(error) from error
+        self._watcher.put(key, msgspec.json.encode(pending))  # counts for the next batch before the mirror says so
         try:
             answer = await self._desk.foundry.fetch(
                 deployment, Endpoint.BATCHES, method="POST", body=body, call_id=visit.call_id
@@ -189,6 +205,7 @@ class Batches:
         """Foundry has not taken the work on; an entry that stays is dropped by the watcher."""
         with contextlib.suppress(BusError):
             await self._shelf.delete(key)
+            self._watcher.remove(key)
 
     def _pending(self, visit: Visit, record: ObjectRecord) -> Pending:
         caller = visit.caller

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 
-from services.proxy.config_kinds import KIND_KEYS, Kind, KindReader, checked_version, described
+from services.proxy.config_kinds import FACT_KEYS, KIND_KEYS, Kind, KindReader, checked_version, described
 from services.proxy.config_prices import PRICE_KEYS, Priced, PriceReader
 from services.proxy.domain.deployments import Deployment, deployment_id
-from services.proxy.domain.facts import CAP_FIELDS, Declared, FactBook, Sizes
+from services.proxy.domain.facts import FactBook, Sizes
 from services.proxy.domain.prices import PriceBook
 from services.proxy.domain.surfaces import base_of, ways_of
 from shared.catalogue import load as load_catalogue
@@ -44,12 +44,8 @@ INFO_KNOWN = PARAMS_KNOWN - {"model", "api_base", "api_key", "api_version", "ext
     "id",
     "mode",
     "stream_usage",
-    "supports_reasoning",
-    "max_input_tokens",
-    "max_output_tokens",
-    "output_cap_field",
+    *FACT_KEYS,
 }
-TOKENS_MAX = 100_000_000
 INSTEAD = {
     "general_settings": "the master key is TUNDISH_MASTER_KEY and the database TUNDISH_POSTGRES_URL",
     "litellm_settings": "see docs/configuration.md for the variables that there are",
@@ -192,7 +188,7 @@ class _Reader:
         priced = self._priced(params, info, kind, public, place, unpriced=unpriced)
         row = priced.row
         base = base_of(api_base)[0]
-        declared = self._declared(keys, kind, f"{place}.model_info")
+        declared = self._kinds.declared(keys, kind, f"{place}.model_info")
         model_name = kind.model or self._model_by_name(row, kind, public)
         return Deployment(
             id=self._id(info, deployment_id(public, kind.name, base), f"{place}.model_info"),
@@ -204,7 +200,15 @@ class _Reader:
             family=kind.family,
             surface=kind.surface,
             ways=ways_of(
-                provider, kind.name, api_base, version, kind.family, kind.surface, model=kind.model, mode=kind.mode
+                provider,
+                kind.name,
+                api_base,
+                version,
+                kind.family,
+                kind.surface,
+                model=kind.model,
+                mode=kind.mode,
+                narrow=kind.narrow,
             ),
             headers=(
                 *self._credential(api_key, kind, f"{inner}.api_key"),
@@ -216,12 +220,13 @@ class _Reader:
             unpriced=unpriced,
             drop_params=self._flag(keys, "drop_params", inner, self._drop_params),
             stream_usage=info.get("stream_usage", True) is not False,
-            facts=self._facts.declared(model_name, declared),
+            facts=self._facts.facts(model_name, declared),
             declared=declared,
             model_name=model_name,
             discovered_by=kind.discovered_by,
             guessed=kind.guessed,
             family_guessed=kind.family_guessed,
+            closed=kind.family_guessed and kind.narrow,
             versions_row=None if priced.fixed or row is None else self._book.versions(row),
         )
 
@@ -284,28 +289,6 @@ class _Reader:
         if row is None or row.source != "catalogue":
             row = self._book.resolve(None, kind.name, public)[0]
         return None if row is None else row.model
-
-    def _declared(self, keys: Table, kind: Kind, place: str) -> Declared:
-        """What the file says of the model itself."""
-        cap_field = keys.get("output_cap_field")
-        if cap_field is not None and cap_field not in CAP_FIELDS:
-            raise self._error(f"{place}.output_cap_field", f"must be {' or '.join(CAP_FIELDS)}")
-        mode = keys.get("mode")
-        return Declared(
-            context_window=self._tokens(keys, "max_input_tokens", place),
-            max_output=self._tokens(keys, "max_output_tokens", place),
-            cap_field=cap_field,
-            mode=mode if isinstance(mode, str) else None,
-            reasoning=kind.reasoning,
-        )
-
-    def _tokens(self, info: Table, key: str, place: str) -> int | None:
-        value: object = info.get(key)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= TOKENS_MAX:
-            raise self._error(f"{place}.{key}", f"{value!r} is not a number of tokens")
-        return value
 
     def _credential(self, key: str, kind: Kind, place: str) -> tuple[tuple[str, str], ...]:
         if not key.isascii() or not key.isprintable():

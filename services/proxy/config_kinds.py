@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from services.proxy.domain.deployments import V1_API_VERSIONS, Deployment, Surface
-from services.proxy.domain.facts import ROUTERS, Family, family_of
-from services.proxy.domain.surfaces import OF_MODE, base_of
+from services.proxy.domain.facts import CAP_FIELDS, ROUTERS, Declared, Family, family_of
+from services.proxy.domain.surfaces import OF_MODE, base_of, narrows
 from shared.errors import SettingsError
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -24,6 +24,16 @@ REASONING_PREFIXES = ("o_series/", "gpt5_series/")
 ROUTER_PREFIX = "model_router/"
 PARTNERS = ("cohere", "mistral_ocr", "flux", "mai")
 KIND_KEYS = {"family", "surface"}
+FACT_KEYS = {
+    "supports_reasoning",
+    "refuses_sampling",
+    "effort_with_tools",
+    "adaptive_thinking",
+    "max_input_tokens",
+    "max_output_tokens",
+    "output_cap_field",
+}
+TOKENS_MAX = 100_000_000
 
 Table = Mapping[str, Any]
 Fail = Callable[[str, str], SettingsError]
@@ -33,7 +43,8 @@ Warn = Callable[[str, str], None]
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a deployment. `model` is the model behind it (None: not known), `mode` what that model does
     where it was declared, `reasoning` whether that is said of it. `guessed`: the model is known by names at best;
-    `family_guessed`: so is its family, and `discovered_by` is how that is known."""
+    `family_guessed`: so is its family, and `discovered_by` is how that is known. `narrow`: what the family does not do
+    is not served."""
 
     name: str
     family: Family
@@ -44,6 +55,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     discovered_by: str
     guessed: bool
     family_guessed: bool
+    narrow: bool
 
 
 class KindReader:
@@ -91,6 +103,24 @@ class KindReader:
             discovered_by=how,
             guessed=model is None and not _routes(name) and not _routes(public),
             family_guessed=guessed,
+            narrow=narrows(family, f"{name} {public}", guessed=guessed),
+        )
+
+    def declared(self, keys: Table, kind: Kind, place: str) -> Declared:
+        """What the file says of the model itself. Raises SettingsError."""
+        cap_field = keys.get("output_cap_field")
+        if cap_field is not None and cap_field not in CAP_FIELDS:
+            raise self._fail(f"{place}.output_cap_field", f"must be {' or '.join(CAP_FIELDS)}")
+        mode = keys.get("mode")
+        return Declared(
+            context_window=self._tokens(keys, "max_input_tokens", place),
+            max_output=self._tokens(keys, "max_output_tokens", place),
+            cap_field=cap_field,
+            mode=mode if isinstance(mode, str) else None,
+            reasoning=kind.reasoning,
+            refuses_sampling=self._told(keys, "refuses_sampling", place),
+            effort_with_tools=self._told(keys, "effort_with_tools", place),
+            adaptive_thinking=self._told(keys, "adaptive_thinking", place),
         )
 
     def _by_name(self, provider: str, name: str, public: str, place: str) -> tuple[Family, str, bool]:
@@ -140,16 +170,31 @@ class KindReader:
         return value
 
     def _reasoning(self, keys: Table, prefix: str, place: str) -> bool | None:
-        value = keys.get("supports_reasoning")
-        if value is not None and not isinstance(value, bool):
-            raise self._fail(f"{place}.supports_reasoning", "must be true or false")
+        value = self._told(keys, "supports_reasoning", place)
         return True if prefix in REASONING_PREFIXES else value
+
+    def _told(self, keys: Table, key: str, place: str) -> bool | None:
+        """A fact that is said, or said not to be, or left open."""
+        value = keys.get(key)
+        if value is not None and not isinstance(value, bool):
+            raise self._fail(f"{place}.{key}", "must be true or false")
+        return value
+
+    def _tokens(self, keys: Table, key: str, place: str) -> int | None:
+        value: object = keys.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= TOKENS_MAX:
+            raise self._fail(f"{place}.{key}", f"{value!r} is not a number of tokens")
+        return value
 
 
 def described(deployment: Deployment) -> str:
     """What kind of model a deployment is taken for, and how that is known."""
     text = f"deployment {deployment.name}: family {deployment.family}, known by {deployment.discovered_by}"
     text += f"; surface {deployment.surface}"
+    if deployment.closed:
+        text += "; a name is all that closes what other families do: set model_info.family to be sure"
     if deployment.guessed:
         model = f" (taken for {deployment.model_name})" if deployment.model_name else ""
         text += f"; its model{model} is guessed until it has answered: set model_info.base_model to be sure"

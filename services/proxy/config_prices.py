@@ -42,7 +42,7 @@ REFUSED = {
     "input_cost_per_token_cache_hit": "set cache_read_input_token_cost",
     "cache_creation_input_audio_token_cost": "remove it",
     "citation_cost_per_token": "remove it",
-    "search_context_cost_per_query": "remove it",
+    "search_context_cost_per_query": "remove it: searches are refused, or not charged with model_info.unpriced: allow",
     "file_search_cost_per_1k_calls": "remove it",
     "file_search_cost_per_gb_per_day": "remove it",
     "vector_store_cost_per_gb_per_day": "remove it",

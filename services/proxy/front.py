@@ -34,6 +34,8 @@ ADMIN_WORDS = (
 """First words of the admin paths that people know from LiteLLM, and of our own."""
 
 
+ANTHROPIC_PATHS = (b"/anthropic", b"/v1/messages")
+"""Beginnings of paths below which errors are told in Anthropic's words, whatever the rest is."""
 CALL_ID = b"x-tundish-call-id"
 POLICY_VIOLATION = 1008
 """How a WebSocket is closed whose handshake cannot be answered in words."""
@@ -108,15 +110,18 @@ class FrontDoor:
     def _route(self, scope: Any, started: "_Started") -> Route:
         """The row of the table. Raises BadPath, and Refused where there is none."""
         raw_path = raw_path_of(scope)
+        if raw_path.startswith(ANTHROPIC_PATHS):
+            started.dialect = "anthropic"
         route = route_of(raw_path)
         if route is None:
-            started.dialect = "anthropic" if raw_path.startswith((b"/anthropic/", b"/v1/messages/")) else "openai"
             raise _nothing_here(raw_path)
         started.dialect = route.dialect
         return route
 
     async def _serve(self, route: Route, scope: Any, receive: Receive, send: "_Started") -> None:
         if scope["method"] not in route.methods:
+            if any(name == b"anthropic-version" for name, _ in scope["headers"]):
+                send.dialect = "anthropic"
             raise Refused(
                 405,
                 "method_not_allowed",

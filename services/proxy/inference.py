@@ -1,10 +1,9 @@
 """The way of one inference call: who, what, how much, then Foundry, then the bill."""
 
 import asyncio
-import contextlib
 import hmac
 import logging
-from collections.abc import Generator
+import re
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
@@ -19,7 +18,7 @@ from services.proxy.domain.choice import Models
 from services.proxy.domain.deployments import Deployment, Way
 from services.proxy.domain.estimate import prompt_tokens
 from services.proxy.domain.failures import own_failure
-from services.proxy.domain.objects import Places, Seal, SealingTransform, open_request, owner_of
+from services.proxy.domain.objects import Places, Seal, SealingTransform, SoundSealing, open_request, owner_of
 from services.proxy.domain.paths import Endpoint, Route
 from services.proxy.domain.prepare import NoPrice, prepare
 from services.proxy.domain.raw import RawOperation, offered, raw_operation, raw_way
@@ -30,6 +29,7 @@ from services.proxy.domain.translate.transforms import translation_of
 from services.proxy.holds import Denied, Hold, Unreachable
 from services.proxy.journal import JournalError
 from services.proxy.limits import RateLimits
+from services.proxy.reading import gateway_headers
 from services.proxy.relay import StreamRelay, WholeRelay
 from services.proxy.till import Call, Till
 from services.proxy.treasury import Treasury
@@ -41,7 +41,16 @@ from shared.tasks import Supervisor
 log = logging.getLogger(__name__)
 
 RESPONSES = Endpoint.RESPONSES
-NAMING = (RESPONSES, Endpoint.MESSAGES, Endpoint.IMAGES, Endpoint.IMAGE_EDITS)
+NAMING = (
+    RESPONSES,
+    Endpoint.MESSAGES,
+    Endpoint.COUNT_TOKENS,
+    Endpoint.IMAGES,
+    Endpoint.IMAGE_EDITS,
+    Endpoint.OCR,
+)
+ESCAPED = re.compile(rb"\\u00[4-7]")
+"""A letter that is written with an escape, as no program does."""
 """Operations whose bodies may name stored objects anywhere; chat completions do in lists of parts only."""
 FINAL = ((b"x-should-retry", b"false"),)
 ESTIMATED = ((b"x-tundish-estimated", b"true"),)
@@ -103,12 +112,7 @@ class Inference:
         """The caller behind a request's headers. Raises Refused."""
         secret = bearer(headers)
         if secret is None:
-            raise Refused(
-                401,
-                "missing_api_key",
-                "No API key was sent. Send a virtual key as 'Authorization: Bearer sk-…' or 'api-key: sk-…'.",
-                kind="authentication_error",
-            )
+            raise missing_key()
         return self.caller_of(secret)
 
     def caller_of(self, secret: str) -> Caller:
@@ -140,12 +144,13 @@ class Inference:
             await send_json(send, 200, {"input_tokens": prompt_tokens(asked, body, deployment.facts)}, ESTIMATED)
             return
         call = self.call(caller, route, asked, deployment, way, body, started_ns)
-        with self.counted():
-            try:
-                headers_out = await self.begin(call)
-                await self._exchange(call, receive, send, headers_out)
-            finally:
-                self.end(call)
+        self.entered()
+        try:
+            headers_out = await self.begin(call)
+            await self._exchange(call, receive, send, headers_out)
+        finally:
+            self.end(call)
+            self.left()
 
     # ---- what is asked, and of whom ----------------------------------------------------------------------
 
@@ -162,9 +167,8 @@ class Inference:
     def _choose(self, route: Route, scope: Any, caller: Caller, asked: Asked, body: bytes) -> Chosen:
         """The deployment that serves, its way, and the body with the ids that Foundry knows. Raises Refused."""
         deployment: Deployment | None = None
-        if asked.parts or asked.endpoint in NAMING or route.endpoint is Endpoint.RAW:
-            spoken = route.endpoint if route.endpoint is Endpoint.RAW else asked.endpoint
-            opened = open_request(spoken, body, self._seal, owner_of(caller))
+        if asked.parts or asked.endpoint in NAMING or (asked.endpoint is Endpoint.CHAT and may_name(body)):
+            opened = open_request(asked.endpoint, body, self._seal, owner_of(caller))
             deployment = self._places.pinned(asked.model, opened, asked.endpoint)
             body = opened.body
         if deployment is None:
@@ -232,18 +236,17 @@ class Inference:
 
     # ---- from the hold to the bill -----------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def counted(self) -> Generator[None]:
-        """Count a call as running, so that a stop waits for it."""
+    def entered(self) -> None:
+        """Count a call as running, so that a stop waits for it; `left` takes it back."""
         self.running += 1
         if self.running == 1:
             self.idle.clear()
-        try:
-            yield
-        finally:
-            self.running -= 1
-            if not self.running:
-                self.idle.set()
+
+    def left(self) -> None:
+        """A call that was counted is over."""
+        self.running -= 1
+        if not self.running:
+            self.idle.set()
 
     async def begin(self, call: Call) -> Headers:
         """Let a call begin: limits, money, journal. Headers for its answer. Raises Refused; nothing is held then."""
@@ -292,10 +295,7 @@ class Inference:
                 "The gateway cannot write its journal, so no call may begin. The platform team must look at its disk.",
                 kind="server_error",
             ) from error
-        headers: Headers = [(b"x-tundish-call-id", call.call_id.encode())]
-        if cap is not None:
-            headers.append((b"x-tundish-max-tokens", b"%d" % cap))
-        return headers
+        return [] if cap is None else [(b"x-tundish-max-tokens", b"%d" % cap)]
 
     async def _wait_for_money(self, call: Call) -> Hold:
         """Money that is not at hand. Raises Refused."""
@@ -343,6 +343,8 @@ class Inference:
             return translation_of(call.way.translation, call.asked, call_id=call.call_id, created=created)
         if call.asked.endpoint is RESPONSES:
             return SealingTransform(self._seal, owner_of(call.caller), call.deployment.id)
+        if call.asked.spoken and call.asked.endpoint is Endpoint.CHAT:
+            return SoundSealing(self._seal, owner_of(call.caller), call.deployment.id)
         return None
 
     async def _failed(self, call: Call, error: UpstreamError, send: Send, headers: Headers) -> None:
@@ -360,7 +362,27 @@ class Inference:
             self._till.settle_lost(call, outcome="upstream_error", status=502)
             text = "The connection to Foundry broke before its reply was whole."
             failure = own_failure(502, "upstream_reset", text)
-        await send_failure(send, call.route.dialect, failure, [*headers, *call.limits_left], call.call_id)
+        told = gateway_headers(call, [*headers, *call.limits_left], self._till.figures(call))
+        await send_failure(send, call.route.dialect, failure, told, call.call_id)
+
+
+def missing_key() -> Refused:
+    """A request without a credential."""
+    return Refused(
+        401,
+        "missing_api_key",
+        "No API key was sent. Send a virtual key as 'Authorization: Bearer sk-…' or 'api-key: sk-…'.",
+        kind="authentication_error",
+    )
+
+
+def may_name(body: bytes) -> bool:
+    """Whether a chat whose messages are plain texts may still name what is stored: sound that was said before, or
+    something that is written so that another reader finds what we do not."""
+    small = body.lower()
+    if b'"audio"' in small or b"file_id" in small or small.count(b'"messages"') > 1:
+        return True
+    return b"\\u00" in small and ESCAPED.search(small) is not None
 
 
 def is_stream(reply: Reply) -> bool:

@@ -111,6 +111,8 @@ def info_entry(deployment: Deployment, *, address: bool) -> Json:
             "discovered_by": deployment.discovered_by,
             "guessed": deployment.guessed,
             "family": deployment.family,
+            "family_guessed": deployment.family_guessed,
+            "closed_by_name": deployment.closed,
             "surface": deployment.surface,
             "endpoints": sorted(str(endpoint) for endpoint in deployment.ways),
             "litellm_provider": prefix,
@@ -149,5 +151,8 @@ def _known(deployment: Deployment) -> Json:
         "output_cost_per_token": None,
         **prices,
         "supports_reasoning": facts.reasoning,
+        "refuses_sampling": facts.refuses_sampling,
+        "effort_with_tools": facts.effort_with_tools,
+        "adaptive_thinking": facts.adaptive_thinking,
         "supports_native_streaming": Endpoint.CHAT in ways or Endpoint.RESPONSES in ways,
     }

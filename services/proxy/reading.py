@@ -46,20 +46,23 @@ def with_wait(failure: Failure, reply: Reply) -> Failure:
 
 
 def gateway_headers(call: Call, headers: Headers, figures: Figures, cost_nusd: int | None = None) -> Headers:
-    """Headers of an answer with what every metered answer says; those that are there already stand.
+    """Headers of an answer with what every metered answer says.
 
     `figures`: what was spent and is left as far as it is known here; `cost_nusd` None: the call is not over.
     """
-    now_ns = perf_counter_ns()
-    upstream_ns = (call.upstream_until_ns or now_ns) - call.upstream_from_ns if call.upstream_from_ns else 0
+    overhead_ns: int | None = None
+    if cost_nusd is not None:
+        now_ns = perf_counter_ns()
+        upstream_ns = (call.upstream_until_ns or now_ns) - call.upstream_from_ns if call.upstream_from_ns else 0
+        overhead_ns = now_ns - call.started_ns - upstream_ns
     own = answer_headers(
         call_id=call.call_id,
         model=call.model,
-        deployment=call.deployment.id or call.deployment.name,
+        deployment=call.deployment.id,
         cost_nusd=cost_nusd,
         key_spend_nusd=figures.key_spend_nusd,
         budget_left_nusd=figures.budget_left_nusd,
-        overhead_ns=None if cost_nusd is None else now_ns - call.started_ns - upstream_ns,
+        overhead_ns=overhead_ns,
     )
-    names = {name for name, _ in headers}
-    return [*headers, *(item for item in own if item[0] not in names)]
+    own += headers
+    return own

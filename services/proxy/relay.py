@@ -4,6 +4,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from time import perf_counter_ns
 
+import msgspec
+
 from services.proxy.answers import (
     AUDIO_TYPES,
     BINARY_TYPE,
@@ -53,6 +55,7 @@ REPLY_BYTES_MAX = 64 * 1024 * 1024
 _SOUND = (*(f"audio/{name}".encode() for name in AUDIO_TYPES), BINARY_TYPE)
 _PICTURES = tuple(f"image/{name}".encode() for name in IMAGE_TYPES)
 _ONLY_JSON = (JSON_TYPE,)
+PLAIN_JSON = JSON_TYPE.decode()
 TYPES = {
     Endpoint.SPEECH: _SOUND,
     Endpoint.TRANSCRIPTIONS: (JSON_TYPE, TEXT_TYPE),
@@ -90,7 +93,7 @@ class WholeRelay:
 
     async def _good(self, call: Call, reply: Reply, body: bytes, send: Send, headers: Headers) -> None:
         content_type = reply.header("content-type") or ""
-        if content_type.lower().startswith("text/event-stream"):
+        if content_type != PLAIN_JSON and content_type.lower().startswith("text/event-stream"):
             await self._streamed(call, reply, body, send, headers)
             return
         wire = call.way.wire
@@ -101,6 +104,8 @@ class WholeRelay:
                 await self._refused(call, reply, failure, send, headers, failure.status)
                 return
         kind = _type_of(wire, content_type, body)
+        if kind == JSON_TYPE and reading.usage is None and not _whole_json(body):
+            kind = None
         out = body if kind is None else _changed(call, body)
         if call.asked.background and kind is not None and out is not None and self._follow is not None:
             call.followed = True
@@ -142,8 +147,12 @@ class WholeRelay:
     async def _refused(
         self, call: Call, reply: Reply, failure: Failure, send: Send, headers: Headers, status: int
     ) -> None:
-        """Foundry said no: nothing is charged. What only the platform team can mend becomes a 502."""
-        self._till.settle_free(call, outcome=failure.outcome, status=status)
+        """Foundry said no: nothing is charged, but for a prompt that its filter has read. What only the platform team
+        can mend becomes a 502."""
+        if failure.outcome == "filtered":
+            self._till.settle_filtered(call, outcome="filtered", status=status)
+        else:
+            self._till.settle_free(call, outcome=failure.outcome, status=status)
         await self._fail(call, failure, send, [*headers, *passed_on(reply)])
 
     async def _fail(self, call: Call, failure: Failure, send: Send, headers: Headers) -> None:
@@ -154,12 +163,23 @@ class WholeRelay:
 
 def _type_of(wire: Endpoint, content_type: str, body: bytes) -> bytes | None:
     """The content type for the caller; None for what is no reply of this wire."""
+    if content_type == PLAIN_JSON and wire not in TYPES:
+        return JSON_TYPE if body[:1] == b"{" or body.lstrip()[:1] == b"{" else None
     kind = safe_type(content_type)
     if kind is None or kind not in TYPES.get(wire, _ONLY_JSON):
         return None
     if kind == JSON_TYPE and body.lstrip()[:1] != b"{":
         return None
     return kind
+
+
+def _whole_json(body: bytes) -> bool:
+    """Whether a reply can be read to its end. One that told its usage has been."""
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _changed(call: Call, body: bytes) -> bytes | None:

@@ -79,8 +79,12 @@ class StreamRelay:
             outcome = "client_gone"
         reading = believed(meter.reading(), call, reply)
         if early and reading.usage is None and meter.failed:
-            # Foundry said that it failed before it gave anything: as with an error's status, nothing is billed.
-            self._till.settle_free(call, outcome=outcome, status=status)
+            # Foundry said that it failed before it gave anything: as with an error's status, nothing is billed, but for
+            # a prompt that its filter has read.
+            if failure is not None and failure.outcome == "filtered":
+                self._till.settle_filtered(call, outcome=outcome, status=status)
+            else:
+                self._till.settle_free(call, outcome=outcome, status=status)
             return
         self._till.settle_reading(
             call, reading, meter.content_frames, outcome=outcome, status=status, whole=failure is None

@@ -22,6 +22,7 @@ class ProxySettings(msgspec.Struct, frozen=True, kw_only=True):
     default_output_tokens: int
     exceeded_status: int
     drain_s: int
+    realtime_renew_s: int
 
 
 def load(env: Env | None = None) -> ProxySettings:
@@ -40,4 +41,5 @@ def load(env: Env | None = None) -> ProxySettings:
         default_output_tokens=env.integer("TUNDISH_DEFAULT_OUTPUT_TOKENS", 1_000, low=1, high=1_000_000),
         exceeded_status=int(env.choice("TUNDISH_BUDGET_EXCEEDED_STATUS", "402", ("402", "429", "422", "400"))),
         drain_s=env.integer("TUNDISH_DRAIN_S", 30, low=0, high=600),
+        realtime_renew_s=env.integer("TUNDISH_REALTIME_RENEW_S", 240, low=1, high=300),
     )

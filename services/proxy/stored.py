@@ -142,7 +142,7 @@ class StoredObjects:
             await self._serve(visit)
         except UpstreamError as error:
             await self._desk.broken(visit, error)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise Refused(
                 502, "upstream_bad_reply", "Foundry's reply about this object cannot be read.", kind="server_error"
             ) from error

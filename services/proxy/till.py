@@ -10,6 +10,7 @@ from services.proxy.catalog import PriceRegister
 from services.proxy.domain.admission import Caller, Lineage
 from services.proxy.domain.asked import Asked
 from services.proxy.domain.deployments import Deployment, Way
+from services.proxy.domain.estimate_units import billed_so
 from services.proxy.domain.facts import FactBook
 from services.proxy.domain.figures import Figures
 from services.proxy.domain.meters.reading import Reading
@@ -185,11 +186,21 @@ class Till:
         """Go on under a new instance's name: calls that are open are settled in the books they were opened in."""
         self._books = books
 
-    def open(self, call: Call) -> None:
-        """Write that a call begins. Raises JournalError; the caller of this gives the hold back then."""
+    def open(self, call: Call, *, late: bool = False) -> None:
+        """Write that a call begins. Raises JournalError; the caller of this gives the hold back then.
+
+        `late`: Foundry has begun it already and nothing is held for it; it is charged all the same.
+        """
         now = self._clock.now()
         caller = call.caller
         windows = call.hold.windows if call.hold is not None else ()
+        if late:
+            call.held_nusd = 0
+            windows = tuple(
+                AccountWindow(budget.account, window_at(budget.window, now).index)
+                for budget in caller.budgets
+                if budget.limited and budget.covers(call.model)
+            )
         if call.lineage.watched:
             windows += tuple(
                 AccountWindow(budget.account, window_at(budget.window, now).index) for budget in call.lineage.watched
@@ -222,20 +233,25 @@ class Till:
     ) -> int:
         """A reply has come: charge what it says, or what is known when it does not say. The cost.
 
-        `reply_tokens` is what its content looks like. A `whole` reply without usage is charged by that estimate. One
+        `reply_tokens` is what its content looks like. A `whole` reply without usage is charged by that estimate, and so
+        is one whose pieces were counted but whose model is billed by tokens. One
         that broke off, or whose rest nobody waited for, may have used all that was held, and a strict budget knows
-        nothing but its bound: these are charged at the hold at least, marked `lost`.
+        nothing but its bound: these are charged at the hold at least, marked `lost`. What a stream has said before its
+        end (`reading.partial`) takes the place of what was likely, and is charged in any case.
         """
         row = self._row(call.deployment, reading.served_model)
-        if reading.usage is not None:
+        if reading.usage is not None and not (reading.counted and _no_measure(reading.usage, call, row)):
             return self.settle_priced(call, reading, row, outcome=outcome, status=status)
         prepared = call.prepared
         usage = prepared.likely
         if call.asked.chat:
             usage = msgspec.structs.replace(usage, output=min(reply_tokens, prepared.output_max))
-        cost = price(usage, row)
+        cost, told = price(usage, row), 0
+        if reading.partial is not None:
+            told = price(reading.partial, row)
+            usage, cost = reading.partial, told if whole else max(cost, told)
         if call.lineage.strict:
-            return self._settle(call, usage, reading, row, call.held_nusd, "lost", outcome, status)
+            return self._settle(call, usage, reading, row, max(told, call.held_nusd), "lost", outcome, status)
         if not whole:
             return self._settle(call, usage, reading, row, max(cost, call.held_nusd), "lost", outcome, status)
         return self._settle(call, usage, reading, row, cost, "estimated", outcome, status)
@@ -400,6 +416,11 @@ class Till:
                 kind,
                 usage,
             )
+
+
+def _no_measure(counted: Usage, call: Call, row: PriceRow) -> bool:
+    """Whether what was counted is not what the model is billed by, and what the call is likely to use is."""
+    return not billed_so(counted, row) and row.missing(call.prepared.likely) is None
 
 
 def lost_event(record: OpenRecord, *, instance: InstanceId, n: int, source: str, clock: Clock) -> UsageRecorded:

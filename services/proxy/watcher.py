@@ -7,7 +7,7 @@ charges once. What is to be charged is read from Foundry alone, so any proxy can
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Container
 from datetime import timedelta
 from typing import Literal
 
@@ -16,6 +16,7 @@ import msgspec
 from services.proxy.booking import Booking, Contended, Ended
 from services.proxy.domain.asked import Asked
 from services.proxy.domain.deployments import Deployment
+from services.proxy.domain.failures import failure_of_event
 from services.proxy.domain.meters import content_tokens, read_reply, trusted
 from services.proxy.domain.object_records import (
     TERMINAL_BATCH,
@@ -34,6 +35,7 @@ from services.proxy.upstream import UpstreamError
 from shared.clock import Clock
 from shared.errors import BusError, Conflict
 from shared.events import Outcome
+from shared.ids import AccountId
 from shared.pricing import PriceRow, Rates, Usage
 
 log = logging.getLogger(__name__)
@@ -130,6 +132,17 @@ class Watcher:
     def of(self, owner: str) -> list[tuple[str, Pending]]:
         """An owner's work that is still to be charged."""
         return [(key, pending) for key, pending in self._entries.items() if pending.owner == owner]
+
+    def under_way(self, accounts: Container[AccountId]) -> int:
+        """What the work that is still to be charged to any of these accounts is likely to cost, in nano-dollars.
+
+        A response that its process still follows has a hold of its own.
+        """
+        return sum(
+            pending.estimate_nusd
+            for pending in self._entries.values()
+            if pending.state != "running" and any(budget.account in accounts for budget in pending.budgets)
+        )
 
     def find(self, deployment: str, upstream: str) -> tuple[str, Pending] | None:
         """The work that an object stands for, if it is still to be charged."""
@@ -273,12 +286,14 @@ class Watcher:
         reading = trusted(read_reply(wire, answer.body, "application/json", asked), wire, deployment.name)
         row = self._row(deployment, reading.served_model)
         groups: list[Group] = []
+        failure = failure_of_event(answer.body) if status == "failed" else None
+        filtered = failure is not None and failure.filtered
         if reading.usage is not None:
             groups.append(_group(row, reading.served_model, reading.usage, measured=True))
-        elif status != "failed":
-            guess = Usage(input=pending.prompt_tokens, output=content_tokens(wire, answer.body))
+        elif status != "failed" or filtered:
+            guess = Usage(input=pending.prompt_tokens, output=0 if filtered else content_tokens(wire, answer.body))
             groups.append(_group(row, reading.served_model, guess, measured=False))
-        ok: Outcome = "ok" if status in ("completed", "incomplete") else "upstream_error"
+        ok: Outcome = "ok" if status in ("completed", "incomplete") else "filtered" if filtered else "upstream_error"
         return await self._charge(key, pending, deployment, groups, "client_gone" if status == "cancelled" else ok)
 
     # ---- batches -------------------------------------------------------------------------------------

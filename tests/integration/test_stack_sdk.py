@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator, Iterator
 import openai
 import pytest
 
+from deploy.local.models import read_models
+from deploy.local.settings import DEFAULT_CONFIG
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.stack
 
 MESSAGES: list[dict[str, str]] = [{"role": "user", "content": "Say something about the tundish."}]
-MODELS = ["gpt-4o", "phi-4", "text-embedding-3-large"]
+MODELS = [*read_models(DEFAULT_CONFIG).names]
 
 
 @pytest.fixture(scope="module")

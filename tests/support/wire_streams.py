@@ -120,6 +120,14 @@ T_DONE = {
 S_DELTA = {"type": "speech.audio.delta", "audio": "AAAA"}
 S_DONE = {"type": "speech.audio.done", "usage": {"input_tokens": 5, "output_tokens": 90, "total_tokens": 95}}
 
+COHERE_START = {"type": "message-start", "id": "c-1", "delta": {"message": {"role": "assistant", "content": []}}}
+COHERE_TEXT = {"type": "content-start", "index": 0, "delta": {"message": {"content": {"type": "text", "text": ""}}}}
+COHERE_DELTA = {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": '"message-end"'}}}}
+COHERE_STOP = {"type": "content-end", "index": 0}
+COHERE_USAGE = {"billed_units": {"input_tokens": 500, "output_tokens": 100.0}, "tokens": {"input_tokens": 566}}
+COHERE_END = {"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": COHERE_USAGE}}
+COHERE = (COHERE_START, COHERE_TEXT, COHERE_DELTA, COHERE_STOP, COHERE_END)
+
 
 class Sample(NamedTuple):
     """A stream that ends well, and what it used."""
@@ -165,6 +173,8 @@ SAMPLES = (
     Sample("speech", Endpoint.SPEECH, (data(S_DELTA), data(S_DONE)), Usage(input=5, audio_output=90)),
     Sample("raw chat", Endpoint.RAW, (PING, ROLE, HI, CHAT_USAGE, DONE), Usage(input=10, output=4), GPT),
     Sample("raw messages", Endpoint.RAW, tuple(named(event) for event in M_EVENTS), M_USED, CLAUDE),
+    Sample("raw cohere", Endpoint.RAW, tuple(named(event) for event in COHERE), Usage(input=500, output=100)),
+    Sample("raw cohere bare", Endpoint.RAW, (PING, *map(data, COHERE)), Usage(input=500, output=100)),
 )
 
 FAILURES = (

@@ -12,6 +12,7 @@ from shared.pricing import (
     BATCH,
     CLASSES,
     FLEX,
+    FRESH,
     KIND_CLASSES,
     OUTPUT_CLASSES,
     PRIORITY,
@@ -29,7 +30,10 @@ from shared.pricing import (
 )
 from tests.support.usages import usage_of
 
-KINDS = ("", "hd/1024-x-1024", "low/1024-x-1024", "annotated")
+KINDS = (
+    "", "hd/1024-x-1024", "standard/1024-x-1024", "standard/1024-x-1792", "auto/auto", "auto/1024-x-1792",
+    "low/1024-x-1024", "annotated",
+)  # fmt: skip
 tokens = st.integers(0, 5_000_000)
 counts = st.just(0) | tokens
 amounts = st.integers(0, 200 * 10**9)
@@ -74,6 +78,12 @@ def stepped(base: PriceRow, above: int, step: int) -> PriceRow:
 stepped_rows = text_rows | st.builds(stepped, text_rows, tokens, amounts)
 
 
+def of_kind(row: PriceRow, kind: str) -> int | None:
+    """By the book: a kind's own price, or that of what `auto` means."""
+    meant = {"auto/auto": "standard/1024-x-1024", "auto/1024-x-1792": "standard/1024-x-1792"}
+    return row.kinds.get(kind, row.kinds.get(meant.get(kind, kind)))
+
+
 def exact(usage: Usage, row: PriceRow) -> Fraction:
     """The cost without rounding, by the book: one class after the other, each by its own rate or its base's."""
     service = row.services.get(usage.tier)
@@ -83,9 +93,11 @@ def exact(usage: Usage, row: PriceRow) -> Fraction:
         used = high
 
     def rate(name: str) -> int:
-        if name in KIND_CLASSES and usage.kind in row.kinds:
-            return row.kinds[usage.kind]
+        if name in KIND_CLASSES and (each := of_kind(row, usage.kind)) is not None:
+            return each
         own = getattr(used, name)
+        if own is None and name in FRESH:
+            own = getattr(used, FRESH[name])
         if own is not None:
             return own
         return rate(BASE[name]) if name in BASE else 0
@@ -117,7 +129,7 @@ def test_each_class_alone_has_its_price(name: str) -> None:
 
 
 def _bases_of(name: str) -> set[str]:
-    found: set[str] = set()
+    found = {FRESH[name]} if name in FRESH else set[str]()
     while name in BASE:
         name = BASE[name]
         found.add(name)
@@ -181,7 +193,9 @@ def test_a_usage_lacks_a_price_exactly_where_no_rate_leads_to_one(usage: Usage, 
     lacking = [
         name
         for name in CLASSES
-        if getattr(usage, name) and rates.rate(name) is None and not (name in KIND_CLASSES and usage.kind in row.kinds)
+        if getattr(usage, name)
+        and rates.rate(name) is None
+        and not (name in KIND_CLASSES and of_kind(row, usage.kind) is not None)
     ]
     assert row.missing(usage) == (lacking[0] if lacking else None)
 
@@ -191,6 +205,33 @@ def test_pieces_cost_what_their_kind_costs() -> None:
     assert price(Usage(images=2, kind="hd/1-x-1"), row) == 18
     assert row.missing(Usage(images=2, kind="low/1-x-1")) == "images"
     assert (price(Usage(pages=2), row), price(Usage(pages=2, kind="annotated"), row)) == (2, 10)
+
+
+def test_auto_is_what_foundry_makes_of_it() -> None:
+    kinds = {"standard/1024-x-1024": 4_000_000, "standard/1024-x-1792": 8_000_000}
+    row = PriceRow(model="d", rates=Rates(), kinds=kinds)
+    assert price(Usage(images=1, kind="auto/auto"), row) == 4
+    assert price(Usage(images=1, kind="auto/1024-x-1792"), row) == 8
+    assert price(Usage(images=1, kind="standard/auto"), row) == 4
+    for kind in ("hd/auto", "auto/512-x-512", "auto"):
+        assert row.missing(Usage(images=1, kind=kind)) == "images"
+    own = msgspec.structs.replace(row, kinds={**row.kinds, "auto/auto": 1_000_000})
+    assert price(Usage(images=1, kind="auto/auto"), own) == 1
+
+
+@pytest.mark.parametrize(
+    ("rates", "sound", "picture"),
+    [
+        (Rates(input=9_000_000), 9, 9),
+        (Rates(input=9_000_000, cached=2_000_000), 2, 2),
+        (Rates(input=9_000_000, cached=2_000_000, audio_input=30_000_000), 30, 2),
+        (Rates(input=9_000_000, cached=2_000_000, image_input=5_000_000), 2, 5),
+        (Rates(input=9_000_000, cached=2_000_000, audio_input=30_000_000, audio_cached=1_000_000), 1, 2),
+    ],
+)
+def test_sound_and_pictures_in_the_cache_cost_what_is_known_of_them(rates: Rates, sound: int, picture: int) -> None:
+    row = PriceRow(model="m", rates=rates)
+    assert (price(Usage(audio_cached=1), row), price(Usage(image_cached=1), row)) == (sound, picture)
 
 
 def test_a_fee_goes_on_top_of_the_whole_prompt() -> None:

@@ -127,6 +127,29 @@ async def test_how_responses_end(world: World, status: str, usage: Any, cost: in
     assert (event.cost_nusd, event.outcome, event.measured) == (cost, outcome, measured)
 
 
+FILTERED = {"code": "content_filter", "message": "The prompt was filtered."}
+
+
+async def test_a_prompt_that_the_filter_refused_is_charged(world: World) -> None:
+    call, name = await begun(world)
+    finish(world, name, "failed", None)
+    world.foundry.responses[name]["error"] = FILTERED
+    event = await settled(world, call)
+    assert (event.cost_nusd, event.outcome, event.measured) == (3 * IN, "filtered", "estimated")
+
+
+async def test_also_when_it_was_handed_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    over(monkeypatch)
+    call, name = await begun(world)
+    assert (await settled(world, call)).cost_nusd == 0
+    finish(world, name, "failed", None)
+    world.foundry.responses[name]["error"] = FILTERED
+    world.clock.advance(60)
+    await world.one.watcher.tick()
+    (charged,) = world.published()
+    assert (charged.cost_nusd, charged.outcome, charged.measured) == (3 * IN, "filtered", "estimated")
+
+
 async def test_a_response_that_is_gone_is_charged_at_the_hold(world: World) -> None:
     call, name = await begun(world)
     del world.foundry.responses[name]

@@ -10,6 +10,7 @@ from services.proxy.config_kinds import described
 from services.proxy.domain.deployments import Deployment
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.prices import PriceBook
+from services.proxy.models import info_entry
 from shared.catalogue import load
 from shared.errors import SettingsError
 
@@ -126,6 +127,70 @@ def test_a_declared_model_has_the_ways_of_its_mode(tmp_path: Path) -> None:
     assert Endpoint.CHAT not in codex.ways
     assert Endpoint.RESPONSES in codex.ways
     assert Endpoint.CHAT in one(tmp_path, "azure/gpt-5.1-codex").ways  # a name alone closes no way
+
+
+@pytest.mark.parametrize(
+    ("model", "public", "there", "missing"),
+    [
+        (
+            "azure_ai/phi-4",
+            "public",
+            {Endpoint.IMAGES, Endpoint.FILES, Endpoint.CHAT, Endpoint.SPEECH},
+            Endpoint.RERANK,
+        ),
+        ("azure_ai/prod", "public", {Endpoint.IMAGES, Endpoint.FILES, Endpoint.CHAT}, Endpoint.RERANK),
+        ("azure_ai/embed-v-4-0", "public", {Endpoint.EMBEDDINGS, Endpoint.RESPONSES, Endpoint.RERANK}, None),
+    ],
+)
+def test_a_guess_leaves_all_ways_open(
+    tmp_path: Path, model: str, public: str, there: set[Endpoint], missing: Endpoint | None
+) -> None:
+    item = one(tmp_path, model, public=public, info="unpriced: allow")
+    assert there <= set(item.ways)
+    assert missing not in item.ways
+    assert (item.family_guessed, item.closed) == (True, False)
+    assert "closes" not in described(item)
+
+
+@pytest.mark.parametrize(
+    ("model", "public", "there", "missing"),
+    [
+        ("azure_ai/claude-opus-5", "public", Endpoint.MESSAGES, Endpoint.EMBEDDINGS),
+        ("azure_ai/prod", "claude-opus-5", Endpoint.MESSAGES, Endpoint.EMBEDDINGS),
+        ("azure_ai/Cohere-rerank-v4.0-pro", "public", Endpoint.RERANK, Endpoint.RESPONSES),
+        ("azure_ai/mistral-ocr-2505", "public", Endpoint.OCR, Endpoint.CHAT),
+        ("azure_ai/FLUX.2-pro", "public", Endpoint.IMAGES, Endpoint.CHAT),
+        ("azure_ai/MAI-Image-2.5", "public", Endpoint.IMAGES, Endpoint.CHAT),
+    ],
+)
+def test_a_guess_of_models_with_a_place_of_their_own_closes_the_rest_and_says_so(
+    tmp_path: Path, model: str, public: str, there: Endpoint, missing: Endpoint
+) -> None:
+    item = one(tmp_path, model, public=public)
+    assert there in item.ways
+    assert missing not in item.ways
+    assert "set model_info.family to be sure" in described(item)
+    told = info_entry(item, address=False)["model_info"]
+    assert isinstance(told, dict)
+    assert (told["family_guessed"], told["closed_by_name"]) == (True, True)
+    declared = one(tmp_path, model, public=public, info=f"family: {item.family}")
+    assert (declared.ways, declared.closed) == (item.ways, False)
+    assert "set model_info.family" not in described(declared)
+
+
+def test_a_declared_family_closes_ways(tmp_path: Path) -> None:
+    assert Endpoint.IMAGES not in one(tmp_path, "azure_ai/prod", info="family: open").ways
+
+
+@pytest.mark.parametrize("key", ["refuses_sampling", "effort_with_tools", "adaptive_thinking"])
+def test_facts_may_be_declared(tmp_path: Path, key: str) -> None:
+    for said in (True, False):
+        item = one(tmp_path, "azure/gpt-5", info=f"{key}: {str(said).lower()}")
+        assert getattr(item.facts, key) is said
+        told = info_entry(item, address=False)["model_info"]
+        assert isinstance(told, dict)
+        assert told[key] is said
+    assert f"model_info.{key} must be true or false" in mistake(tmp_path, entry("azure/p", info=f"{key}: maybe"))
 
 
 def test_what_is_guessed_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.proxy.domain.estimate import FILE_TOKENS, likely, need_of, row_of_tier
-from services.proxy.domain.estimate_units import tokens_of_image
+from services.proxy.domain.estimate_units import billed_so, tokens_of_image
 from services.proxy.domain.facts import ModelFacts
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.requests import read_request
@@ -124,6 +124,26 @@ def test_pictures_as_their_price_is() -> None:
     assert edits == Usage(image_input=FAITHFUL_TOKENS, image_output=272)
     held = need_of(edits, GPT_IMAGE, Endpoint.IMAGE_EDITS).amount
     assert held == price(edits, GPT_IMAGE) == FAITHFUL_TOKENS * 10_000 + 272 * 40_000
+
+
+@pytest.mark.parametrize(
+    ("counted", "rates", "so"),
+    [
+        (Usage(images=1), Rates(), True),
+        (Usage(images=1), Rates(input=5, output=40, image_output=40), False),
+        (Usage(images=1), Rates(input=5, output=47, images=48), True),
+        (Usage(images=1), Rates(input=0, output=0), True),
+        (Usage(characters=1), Rates(characters=15), True),
+        (Usage(characters=1), Rates(input=1, output=10, audio_output=12, milliseconds=3), False),
+        (Usage(characters=1), Rates(), True),
+        (Usage(milliseconds=1), Rates(milliseconds=1), True),
+        (Usage(milliseconds=1), Rates(input=2, output=10, audio_input=6), False),
+        (Usage(pages=1), Rates(input=1, output=1), True),
+    ],
+)
+def test_what_a_model_is_billed_by(counted: Usage, rates: Rates, so: bool) -> None:
+    kinds = {"low/1024-x-1024": 11} if counted.images else {}
+    assert billed_so(counted, PriceRow(model="m", rates=rates, kinds=kinds)) is so
 
 
 def test_sound_as_its_price_is() -> None:

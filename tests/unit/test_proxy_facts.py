@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.proxy.domain.facts import NFC_GROWTH, NFKC_GROWTH, FactBook, ModelFacts, Sizes
+from services.proxy.domain.facts import NFC_GROWTH, NFKC_GROWTH, Declared, FactBook, ModelFacts, Sizes
 from shared.catalogue import load
 
 BOOK = FactBook(
@@ -84,6 +84,40 @@ def test_who_reasons_beside_the_answer() -> None:
     assert BOOK.facts("grok-3-mini").reasoning_beside
     assert not BOOK.facts("grok-4-fast-non-reasoning").reasoning_beside
     assert not BOOK.facts("o3").reasoning_beside
+
+
+def test_who_reasons_and_who_samples() -> None:
+    never = ["o1", "o3", "o3-pro", "o4-mini-2025-04-16", "gpt-5", "gpt-5-2025-08-07", "gpt-5-mini", "gpt-5-nano"]
+    never += ["gpt-5-pro", "gpt-5-codex", "gpt-5.1-codex-max", "gpt-5.2-pro-2025-12-11", "gpt-5.3-codex", "codex-mini"]
+    rests = ["gpt-5.1", "gpt-5.1-2025-11-13", "gpt-5.2", "gpt-5.4-mini", "gpt-5.5", "gpt-5.6-luna", "gpt-6-sol"]
+    rests += ["gpt-6.1-terra", "eu/gpt-6.1-sol"]
+    plain = ["gpt-35-turbo", "gpt-35-turbo-16k", "gpt-4o", "gpt-5-chat", "gpt-5.1-chat", "gpt-oss-120b", "grok-4", None]
+    for names, reasons, refuses in ((never, True, True), (rests, True, False), (plain, False, False)):
+        for name in names:
+            facts = BOOK.facts(name)
+            assert (facts.reasoning, facts.refuses_sampling) == (reasons, refuses), name
+    assert BOOK.facts("prod", Declared(reasoning=True)).refuses_sampling, "nothing is known of it"
+    assert not BOOK.facts("gpt-5", Declared(refuses_sampling=False)).refuses_sampling
+    assert BOOK.facts("gpt-5.2", Declared(refuses_sampling=True)).refuses_sampling
+    assert not BOOK.facts("gpt-5", Declared(reasoning=False)).refuses_sampling
+
+
+def test_who_takes_tools_only_without_an_effort() -> None:
+    for name in ("gpt-5", "gpt-5.1", "gpt-5.2", "gpt-5.3-codex", "o3", "gpt-4o", "claude-opus-5", "gpt-35-turbo", None):
+        assert BOOK.facts(name).effort_with_tools, name
+    for name in ("gpt-5.4", "gpt-5.4-nano-2026-03-17", "gpt-5.5", "gpt-5.6-sol", "gpt-6-astra", "us/gpt-6.1-sol"):
+        assert not BOOK.facts(name).effort_with_tools, name
+    assert BOOK.facts("gpt-5.4", Declared(effort_with_tools=True)).effort_with_tools
+
+
+def test_who_sets_its_own_thinking_budget() -> None:
+    for name in ("claude-opus-4-7", "claude-opus-4.8", "claude-opus-4-10", "claude-opus-5", "claude-sonnet-5",
+                 "claude-haiku-5-5", "claude-fable-5-1", "claude-opus-5-5-fast"):  # fmt: skip
+        assert BOOK.facts(name).adaptive_thinking, name
+    for name in ("claude-opus-4", "claude-opus-4-20250514", "claude-opus-4-1-20250805", "claude-opus-4-6", "gpt-5",
+                 "claude-sonnet-4-5", "claude-sonnet-4-20250514", "claude-3-5-sonnet", "claude-haiku-4-5"):  # fmt: skip
+        assert not BOOK.facts(name).adaptive_thinking, name
+    assert BOOK.facts("my-claude", Declared(adaptive_thinking=True)).adaptive_thinking
 
 
 def test_images_by_family() -> None:

@@ -18,6 +18,7 @@ from tests.support.data_plane import (
     NANO_PER_INPUT,
     NANO_PER_OUTPUT,
     SECRET,
+    STRICT_SECRET,
     DataPlane,
     chat,
     refuse,
@@ -294,8 +295,24 @@ async def test_foundrys_errors(plane: DataPlane, status: int, body: bytes, told:
     assert answer.headers.get("retry-after") == ("7" if helps else None)
     assert answer.headers["content-type"] == "application/json"
     (event,) = plane.events()
-    assert (event.cost_nusd, event.status) == (0, status)
-    assert event.outcome == ("filtered" if code == "content_filter" else "upstream_error")
+    filtered = code == "content_filter"
+    assert event.status == status
+    assert event.outcome == ("filtered" if filtered else "upstream_error")
+    # Foundry bills the prompt that its filter has read, and nothing else of these.
+    assert event.cost_nusd == (event.usage.input * NANO_PER_INPUT if filtered else 0)
+    assert (event.measured, event.usage.output) == ("estimated" if filtered else "reported", 0)
+    assert bool(event.cost_nusd) is filtered
+    assert plane.quiet()
+
+
+async def test_a_filtered_prompt_of_a_strict_key_is_charged_at_its_bound(plane: DataPlane) -> None:
+    plane.upstream.whole(b'{"error":{"code":"content_filter","message":"x"}}', 400)
+    body = chat(messages=[{"role": "user", "content": "no"}], max_tokens=5)
+    answer = await call(plane, body, secret=STRICT_SECRET)
+    assert answer.status == 400
+    (event,) = plane.events()
+    assert 0 < event.cost_nusd < event.held_nusd
+    assert event.measured == "lost"
     assert plane.quiet()
 
 

@@ -154,7 +154,7 @@ async def test_an_image_holds_the_whole_window(plane: DataPlane) -> None:
     ("fields", "param"),
     [
         ({"messages": IMAGE, "model": "mystery"}, "messages[0].content[0].image_url"),
-        ({"web_search_options": {}}, "web_search_options"),
+        ({"enhancements": {}}, "enhancements"),
         ({"service_tier": "priority"}, "service_tier"),
         ({"data_sources": []}, "data_sources"),
         ({"modalities": ["audio"]}, "modalities"),

@@ -228,6 +228,38 @@ def test_responses_classes(said: dict[str, Any], usage: Usage | None) -> None:
     assert read(Endpoint.RESPONSES, {"status": "completed", "usage": said}).usage == usage
 
 
+RAN = {"type": "code_interpreter_call", "status": "completed", "code": "1+1"}
+
+
+@pytest.mark.parametrize(
+    ("output", "sessions"),
+    [
+        ([], 0),
+        ([{"type": "message", "content": [{"type": "output_text", "text": '"code_interpreter_call"'}]}], 0),
+        ([{**RAN, "container_id": "cntr_1"}], 1),
+        ([{**RAN, "container_id": "cntr_1"}, {"type": "reasoning"}, {**RAN, "container_id": "cntr_1"}], 1),
+        ([{**RAN, "container_id": "cntr_1"}, {**RAN, "container_id": "cntr_2"}], 2),
+        ([RAN, {**RAN, "container_id": None}], 2),
+        ([{**RAN, "container_id": 7}], 1),
+        ({"type": "code_interpreter_call"}, 0),
+        ([7, {**RAN, "container_id": "cntr_1"}], 0),
+    ],
+)
+def test_containers_of_a_code_interpreter_are_counted_once_each(output: Any, sessions: int) -> None:
+    body = {"status": "completed", "usage": {"input_tokens": 4, "output_tokens": 2}, "output": output}
+    expected = Usage(input=4, output=2, sessions=sessions)
+    assert read(Endpoint.RESPONSES, body).usage == expected
+    assert read(Endpoint.RAW, body).usage == expected
+    meter = stream_meter(Endpoint.RESPONSES, asked(Endpoint.RESPONSES), hide_usage=False, grok=False)
+    for event in (
+        {"type": "response.output_text.delta", "delta": "x"},
+        {"type": "response.completed", "response": body},
+    ):
+        meter.feed(b"data: " + encode(event) + b"\n\n")
+    assert meter.reading().usage == expected
+    assert read(Endpoint.RESPONSES, {"status": "in_progress", "usage": None, "output": output}).usage is None
+
+
 def test_a_response_that_is_queued_has_not_said_yet() -> None:
     reading = read(Endpoint.RESPONSE, {"status": "queued", "model": "gpt5-mini", "usage": None})
     assert (reading.usage, reading.served_model) == (None, "gpt5-mini")
@@ -428,6 +460,30 @@ def test_a_realtime_transcription() -> None:
 )
 def test_what_a_reply_looks_like(wire: Endpoint, body: object, tokens: int) -> None:
     assert content_tokens(wire, encode(body)) == tokens
+
+
+def test_what_a_reply_of_coheres_chat_looks_like() -> None:
+    message = {"role": "assistant", "content": [{"type": "text", "text": "1234"}, {"type": "text", "text": "12345"}]}
+    assert content_tokens(Endpoint.RAW, encode({"message": message})) == 3
+    assert content_tokens(Endpoint.RAW, encode({"message": {"tool_calls": [1, 2]}})) == 2
+    assert content_tokens(Endpoint.RAW, encode({"message": None})) == 0
+
+
+@pytest.mark.parametrize(
+    ("wire", "body", "counted"),
+    [
+        (Endpoint.IMAGES, {"data": [{}]}, True),
+        (Endpoint.IMAGES, {"data": [{}], "usage": {"input_tokens": 1, "output_tokens": 1}}, False),
+        (Endpoint.TRANSCRIPTIONS, {"text": "a", "duration": 2}, True),
+        (Endpoint.TRANSCRIPTIONS, {"text": "a", "usage": {"type": "duration", "seconds": 2}}, False),
+        (Endpoint.TRANSCRIPTIONS, {"text": "a"}, False),
+        (Endpoint.RAW, {"data": [{}]}, True),
+        (Endpoint.SPEECH, {}, True),
+        (Endpoint.OCR, {"pages": [{}]}, False),
+    ],
+)
+def test_what_was_counted_and_not_said_is_marked(wire: Endpoint, body: object, counted: bool) -> None:
+    assert read(wire, body, Usage(characters=3)).counted is counted
 
 
 def test_captions_look_like_their_text() -> None:

@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.proxy.domain.asked import BadRequest
+from services.proxy.domain.paths import Endpoint
+from services.proxy.domain.requests import read_request
 from services.proxy.domain.requests.multipart import (
     BOUNDARY_MAX,
     PARTS_MAX,
@@ -105,6 +107,81 @@ def test_bodies_that_are_no_forms(raw: bytes) -> None:
         assert not form.parts
         raise BadRequest("no parts", code="invalid_form")
     assert refused.value.code == "invalid_form"
+
+
+MODELS = [
+    [("model[]", None, b"other"), ("model", None, b"public")],
+    [("model", None, b"public"), ("model[]", None, b"other")],
+    [("model[0]", None, b"other")],
+    [("model", None, b"public"), ("model", None, b"other")],
+    [("Model", None, b"other")],
+    [("MODEL[]", None, b"other"), ("model", None, b"public")],
+    [("model", "a.bin", b"other")],
+]
+
+
+@pytest.mark.parametrize("parts", MODELS)
+@pytest.mark.parametrize("endpoint", [Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS, Endpoint.IMAGE_EDITS])
+@pytest.mark.parametrize("path_model", [None, "public"])
+def test_a_model_that_another_reader_may_find_is_refused(
+    endpoint: Endpoint, parts: list[tuple[str, str | None, bytes]], path_model: str | None
+) -> None:
+    files = part("file", b"x", "a.wav") + part("image", b"x", "a.png")
+    raw = body(files, *(part(name, data, filename) for name, filename, data in parts))
+    with pytest.raises(BadRequest) as refused:
+        read_request(raw, endpoint, path_model, TYPE)
+    assert refused.value.param == "model"
+
+
+@pytest.mark.parametrize("name", ["n[]", "N", "n[0]"])
+def test_a_field_that_decides_a_price_has_one_name(name: str) -> None:
+    raw = body(part("image", b"x", "a.png"), part("prompt", b"x"), part("model", b"m"), part(name, b"9"))
+    with pytest.raises(BadRequest) as refused:
+        read_request(raw, Endpoint.IMAGE_EDITS, None, TYPE)
+    assert refused.value.param == "n"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        'form-data; name="zz"; name="model"',
+        'form-data; name="model"; name="zz"',
+        "form-data; name=\"zz\"; name*=utf-8''model",
+        'form-data; name="zz"\r\nContent-Disposition: form-data; name="model"',
+        'form-data; name="zz"\tname="model"',
+        'form-data; name="zz"; x="; name=model"',
+        'form-data; name="zz"; filename="a\\"; name=\\"model"',
+        'form-data; name="file"; filename="C:\\x\\"; name="model"',
+        'form-data; name="zz";; name=model',
+        'form-data; x; name="model"',
+        "form-data; name='model'",
+        'form-data; name=" model"',
+        'form-data; name="mo\\del"',
+        'form-data; name="m%6fdel"',
+        'form-data; name="mod\u00e9l"',
+    ],
+)
+def test_a_part_whose_name_can_be_read_in_two_ways_is_refused(head: str) -> None:
+    raw = body(f"--b0\r\nContent-Disposition: {head}\r\n\r\nx\r\n".encode())
+    with pytest.raises(BadRequest) as refused:
+        form_of(raw, TYPE)
+    assert refused.value.code == "invalid_form"
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "filename"),
+    [
+        ("form-data;name=file;filename=a.wav", "file", "a.wav"),
+        ('Form-Data; filename="a; b=c \u6f22.wav"; name="file"', "file", "a; b=c \u6f22.wav"),
+        ('form-data; name="file"; filename="a.wav"; filename*=utf-8\'\'a.wav', "file", "a.wav"),
+        ('form-data; name="timestamp_granularities[]"', "timestamp_granularities[]", None),
+        ('form-data; name="chunking_strategy[type]"', "chunking_strategy[type]", None),
+    ],
+)
+def test_what_programs_send_is_read(head: str, name: str, filename: str | None) -> None:
+    raw = body(f"--b0\r\nContent-Disposition: {head}\r\n\r\nx\r\n".encode())
+    (found,) = form_of(raw, TYPE).parts
+    assert (found.name, found.filename) == (name, filename)
 
 
 contents = st.binary(max_size=60).filter(lambda data: b"\r\n--b0" not in b"\r\n" + data + b"\r")

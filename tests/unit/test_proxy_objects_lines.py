@@ -68,6 +68,16 @@ def test_a_file_made_ready() -> None:
     assert first_model(data) == "public"
 
 
+@pytest.mark.parametrize("name", ["Body", "URL", "Method", "CUSTOM_ID"])
+def test_a_line_whose_fields_another_reader_may_take_for_its_own_is_refused(name: str) -> None:
+    with pytest.raises(BadLine) as refused:
+        opener().open(file_of({**line(1), name: "x"}))
+    assert refused.value.param == name.lower()
+    with pytest.raises(BadLine) as refused:
+        opener().open(file_of(line(1, Model="other")))
+    assert refused.value.param == "model"
+
+
 def test_the_estimate_is_by_the_price_of_batches() -> None:
     one = opener().open(file_of(line(max_tokens=100))).estimate_nusd
     dear = msgspec_row(ROW.services[BATCH].rates, output=2_000_000_002)
@@ -237,6 +247,31 @@ def test_models_are_told_apart_and_what_was_not_served_is_not_counted() -> None:
     assert [(group.served_model, group.lines) for group in books.groups()] == [("a", 2), ("b", 1)]
 
 
+FILTERED = {"error": {"code": "content_filter", "message": "no", "status": 400}}
+
+
+@pytest.mark.parametrize(
+    ("line", "lines"),
+    [
+        ({"response": {"status_code": 400, "body": FILTERED}, "error": None}, 1),
+        ({"response": {"status_code": 400, "body": {"error": {"code": "ResponsibleAIPolicyViolation"}}}}, 1),
+        ({"response": None, **FILTERED}, 1),
+        ({"response": {"status_code": 0}, **FILTERED}, 1),
+        ({"response": None, "error": {"code": "content_policy_violation", "message": "no"}}, 1),
+        ({"response": {"status_code": 400, "body": {"error": {"code": "context_length_exceeded"}}}}, 0),
+        ({"response": {"status_code": 429, "body": FILTERED}}, 0),
+        ({"response": {"status_code": 400}}, 0),
+        ({"response": None, "error": {"code": "batch_cancelled", "message": "content_filter"}}, 0),
+    ],
+)
+def test_a_prompt_that_the_filter_refused_is_billed_and_no_other_failed_line(line: dict[str, Any], lines: int) -> None:
+    books = tally()
+    books.add(json.dumps({"custom_id": "c", **line}).encode())
+    assert books.lines == lines
+    for group in books.groups():
+        assert (group.measured, group.served_model, group.usage) == ("estimated", None, Usage(input=7, tier=BATCH))
+
+
 def test_a_line_that_does_not_say_is_estimated_and_marked() -> None:
     books = tally()
     body = {"model": "a", "choices": [{"message": {"content": "x" * 400}}]}
@@ -251,3 +286,10 @@ def test_rows_without_tiers_stay_the_same() -> None:
     assert flat(row, high=True) is row
     assert flat(ROW, high=True) is flat(ROW, high=True)
     assert flat(ROW, high=False).rates == ROW.services[BATCH].rates
+
+
+def test_a_line_with_a_tool_that_has_no_price_is_refused() -> None:
+    with pytest.raises(BadLine) as refused:
+        opener().open(file_of(line(url="/v1/responses", input="hi", tools=[{"type": "web_search"}])))
+    assert refused.value.code == "price_unknown"
+    assert "web_search" in str(refused.value)

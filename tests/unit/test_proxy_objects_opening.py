@@ -19,6 +19,7 @@ UPSTREAM: dict[Kind, str] = {
     "file": "file-0123456789abcdef",
     "container": "cntr_0123456789abcdef",
     "batch": "batch_0123456789abcdef",
+    "audio": "audio_0123456789abcdef",
 }
 
 PLACES: list[tuple[str, Endpoint, Kind, Any]] = [
@@ -37,11 +38,10 @@ PLACES: list[tuple[str, Endpoint, Kind, Any]] = [
     ("mask of a tool", Endpoint.RESPONSES, "file", {"tools": [{"input_image_mask": {"file_id": "@"}}]}),
     ("chat", Endpoint.CHAT, "file", {"messages": [{"content": [{"type": "file", "file": {"file_id": "@"}}]}]}),
     ("messages", Endpoint.MESSAGES, "file", {"messages": [{"content": [{"source": {"file_id": "@"}}]}]}),
+    ("sound", Endpoint.CHAT, "audio", {"messages": [{"role": "assistant", "audio": {"id": "@"}}]}),
+    ("tokens", Endpoint.COUNT_TOKENS, "file", {"messages": [{"content": [{"source": {"file_id": "@"}}]}]}),
+    ("document", Endpoint.OCR, "file", {"document": {"type": "file", "file_id": "@"}}),
     ("picture", Endpoint.IMAGE_EDITS, "file", {"images": [{"file_id": "@"}]}),
-    ("raw chat", Endpoint.RAW, "file", {"messages": [{"content": [{"file": {"file_id": "@"}}]}]}),
-    ("raw response", Endpoint.RAW, "response", {"previous_response_id": "@"}),
-    ("raw item", Endpoint.RAW, "item", {"input": [{"type": "item_reference", "id": "@"}]}),
-    ("raw batch", Endpoint.RAW, "file", {"input_file_id": "@"}),
     ("batch", Endpoint.BATCHES, "file", {"input_file_id": "@", "endpoint": "/v1/responses"}),
 ]
 
@@ -60,7 +60,7 @@ class TestEveryPlace:
         sealed = SEAL.seal(kind, MINE, "dep1", UPSTREAM[kind])
         found = opened(endpoint, filled(content, sealed))
         assert found.body == filled(content, UPSTREAM[kind])
-        exact = kind in ("response", "item", "container")
+        exact = kind in ("response", "item", "container", "audio")
         assert (found.deployment, found.resources) == (("dep1", ()) if exact else (None, ("dep1",)))
 
     @pytest.mark.parametrize("how", ["theirs", "raw", "damaged", "other kind", "empty"])

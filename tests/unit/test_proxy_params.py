@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from services.proxy.domain.asked import BadRequest
 from services.proxy.domain.deployments import Deployment, Way
@@ -15,7 +16,9 @@ from services.proxy.domain.requests.params import touches
 from shared.pricing import PriceRow, Rates
 
 ROW = PriceRow(model="m", rates=Rates(input=1_000, output=2_000))
-REASONS = ModelFacts(reasoning=True, cap_fields=("max_completion_tokens", "max_tokens"), expansion=1)
+REASONS = ModelFacts(
+    reasoning=True, refuses_sampling=True, cap_fields=("max_completion_tokens", "max_tokens"), expansion=1
+)
 WAY = Way(url="https://h/x", wire=Endpoint.CHAT)
 
 
@@ -87,8 +90,38 @@ def test_models_that_do_not_reason_take_it_all() -> None:
 
 def test_a_body_without_such_fields_is_the_same_object() -> None:
     raw = body(messages=[{"role": "user", "content": "hi"}], max_completion_tokens=5)
-    assert not touches(raw)
+    assert not touches(raw, refuses_sampling=True, drop_params=True)
     assert sent(raw) is raw
+    effort = b'{ "model":"m", "reasoning_effort": "high" }'
+    assert sent(effort, drop=True) is effort
+
+
+RESTS = replace(REASONS, refuses_sampling=False)
+"""A model that may run with reasoning off."""
+SAMPLED = {"temperature": 0.2, "top_p": 0.9, "presence_penalty": 1, "logprobs": True, "logit_bias": {"5": 1}}
+
+
+@pytest.mark.parametrize("effort", [{}, {"reasoning_effort": "none"}, {"reasoning_effort": "high"}])
+def test_a_model_that_may_not_reason_is_asked_itself(effort: dict[str, Any]) -> None:
+    raw = b" " + body(**SAMPLED, **effort)
+    assert sent(raw, facts=RESTS) is raw, "byte for byte"
+    capped = body(**SAMPLED, **effort, max_tokens=5)
+    assert json.loads(sent(capped, facts=RESTS)) == {"model": "m", **SAMPLED, **effort, "max_completion_tokens": 5}
+    strict = json.loads(sent(capped, facts=RESTS, strict=True))
+    assert strict == {"model": "m", **SAMPLED, **effort, "max_completion_tokens": 5}
+
+
+@pytest.mark.parametrize("effort", [{}, {"reasoning_effort": None}, {"reasoning_effort": "none"}])
+def test_sampling_is_kept_where_the_model_may_not_reason(effort: dict[str, Any]) -> None:
+    raw = body(**SAMPLED, **effort)
+    assert sent(raw, facts=RESTS, drop=True) is raw
+
+
+def test_sampling_is_dropped_beside_an_effort() -> None:
+    raw = body(**SAMPLED, reasoning_effort="low", max_tokens=5)
+    for strict in (False, True):
+        found = json.loads(sent(raw, facts=RESTS, drop=True, strict=strict))
+        assert found == {"model": "m", "reasoning_effort": "low", "max_completion_tokens": 5}
 
 
 def test_a_strict_call_has_the_cap_that_the_model_takes() -> None:

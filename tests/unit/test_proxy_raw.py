@@ -1,11 +1,18 @@
 """The raw routes: a fixed table, this deployment alone, and nothing that stores or manages."""
 
+from collections import defaultdict
+
+import msgspec
 import pytest
 
 from services.proxy.domain.deployments import Deployment, Family, Surface
 from services.proxy.domain.paths import Endpoint
+from services.proxy.domain.prepare import prepare
 from services.proxy.domain.raw import TABLE, raw_operation, raw_way
+from services.proxy.domain.requests import read_request
 from services.proxy.domain.surfaces import ways_of
+from shared.pricing import PriceRow, Rates
+from tests.support.raw_calls import apart, call_of
 
 BASE = "https://res.services.ai.azure.com"
 
@@ -145,3 +152,41 @@ def test_nothing_in_the_table_reaches_stored_objects() -> None:
             for word in ("responses", "files", "batches", "assistants", "threads", "vector", "fine"):
                 assert word not in rest
                 assert word not in row.path
+
+
+ROW = PriceRow(
+    model="m",
+    rates=Rates(input=1, output=1, images=1, milliseconds=1, characters=1, queries=1, pages=1),
+)
+FAMILIES: dict[str, Family] = {
+    "claude": "claude", "rerank": "cohere", "command": "cohere", "parse": "cohere", "cohere-embed": "cohere",
+    "ocr": "mistral_ocr", "flux": "flux", "flux-flex": "flux", "kontext": "flux", "flux-1": "flux", "mai": "mai",
+}  # fmt: skip
+
+
+def made_of(provider: str, model: str) -> Deployment:
+    """The deployment of a row's call. It reasons, so that parameters would be renamed if they were looked at."""
+    family = FAMILIES.get(model, "openai" if provider == "azure" else "open")
+    surface: Surface = "classic" if provider == "azure" else "anthropic" if family == "claude" else "models"
+    made = deployment("this-deployment", family, surface, provider)
+    made.row = made.hold_row = ROW
+    made.facts = msgspec.structs.replace(made.facts, reasoning=True)
+    return made
+
+
+@pytest.mark.parametrize(("provider", "rest"), [(provider, rest) for provider, rows in TABLE.items() for rest in rows])
+def test_a_body_passes_byte_for_byte_but_for_its_model(provider: str, rest: str) -> None:
+    call = call_of(provider, rest, defaultdict(lambda: "this-deployment"), names="another-deployment")
+    found = raw_operation(provider, call.rest)
+    assert found is not None
+    item = made_of(provider, call.model)
+    way = raw_way(found[0], item, None)
+    assert way is not None
+    asked = read_request(call.body, found[0].reads, "public", call.content_type)
+    ready = prepare(asked, call.body, item, way, ROW, strict=False, default_output=100)
+    if way.body_model is None:
+        assert ready.body == call.body
+        return
+    rest_sent, model = apart(ready.body, call.content_type)
+    assert model == "this-deployment"
+    assert rest_sent == apart(call.body, call.content_type)[0]

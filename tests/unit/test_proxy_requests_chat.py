@@ -188,3 +188,21 @@ def test_depth_is_refused_and_not_a_crash() -> None:
     raw = b'{"model":"m","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     with pytest.raises(BadRequest):
         outgoing_body(raw, model="deployment", inject_usage=False)
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [b'{"model":"first","messages":[],"model":"last"}', b'{"model":"first","messages":[],"mod\\u0065l":"last"}'],
+)
+def test_a_model_that_stands_twice_is_read_and_sent_once(twice: bytes) -> None:
+    assert read_request(twice, Endpoint.CHAT, None).model == "last"
+    assert outgoing_body(twice, model="deployment", inject_usage=False) == b'{"model":"deployment","messages":[]}'
+
+
+@pytest.mark.parametrize("name", ["Model", "MODEL", "mOdel"])
+def test_a_model_in_other_letters_is_refused_where_the_body_names_it(name: str) -> None:
+    raw = json.dumps({"model": "gpt-4o", "messages": [], name: "other"}).encode()
+    with pytest.raises(BadRequest) as refused:
+        outgoing_body(raw, model="deployment", inject_usage=False)
+    assert refused.value.param == "model"
+    assert outgoing_body(raw, model=None, inject_usage=False) == raw, "the path names the model"

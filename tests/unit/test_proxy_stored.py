@@ -5,10 +5,13 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from services.proxy.domain.object_records import ObjectRecord, Pending
 from services.proxy.upstream import UpstreamError
 from shared.events import UsageRecorded
+from shared.money import usd_text
 from tests.support.stored_world import (
     BATCH_IN,
     BATCH_OUT,
@@ -224,6 +227,80 @@ async def test_a_budget_must_cover_the_whole_file(tmp_path: Path) -> None:
     (event,) = world.published()
     assert [window.account for window in event.windows] == ["acc-key"]
     await world.close()
+
+
+async def test_a_prompt_that_the_filter_refused_is_billed_with_the_batch(world: World) -> None:
+    _, upstream = await world.start_batch(TEAM_A)
+    refused = {"status_code": 400, "body": {"error": {"code": "content_filter", "message": "no"}}}
+    failed = world.foundry.put_file(json.dumps({"custom_id": "c2", "response": refused}).encode(), "batch_output")
+    world.foundry.complete(upstream, [chat_line(1)])
+    world.foundry.batches[upstream]["error_file_id"] = failed["id"]
+    world.clock.advance(60)
+    await world.one.watcher.tick()
+    events = {event.measured: event for event in world.published()}
+    assert set(events) == {"reported", "estimated"}
+    estimated = events["estimated"]
+    assert estimated.usage.input > 0
+    assert (estimated.cost_nusd, estimated.usage.output) == (estimated.usage.input * BATCH_IN, 0)
+    assert events["reported"].cost_nusd == 10 * BATCH_IN + 5 * BATCH_OUT
+
+
+async def under_way(tmp_path: Path, fits: float) -> tuple[World, str, int]:
+    """A budget for so many batches of one file; the file, and what it is likely to cost."""
+    world = World(tmp_path / "journal")
+    name = (await world.upload("limited", batch_input(10))).json["id"]
+    (record,) = [msgspec.json.decode(one.value, type=ObjectRecord) for one in world.objects.content.values()]
+    world.enforcer.limit = int(record.estimate_nusd * fits)
+    return world, name, record.estimate_nusd
+
+
+async def test_batches_under_way_count_when_the_next_one_begins(tmp_path: Path) -> None:
+    world, name, cost = await under_way(tmp_path, 2.5)
+    told = [await world.ask("limited", "POST", "/v1/batches", new_batch(name)) for _ in range(4)]
+    assert [one.status for one in told] == [200, 200, 402, 402]
+    assert told[2].code == "budget_exceeded"
+    assert f"work under way that is likely to cost {usd_text(2 * cost)}" in told[2].json["error"]["message"]
+    assert told[2].json["error"]["budget"]["needed"] == 3 * cost / 1e9
+    assert sum(wallet.holds for wallet in world.one.treasury.bank.vault.wallets.values()) == 0
+    assert (await world.ask(LONE, "POST", "/v1/batches", new_batch(name))).status == 404
+    for upstream in world.foundry.batches:
+        world.foundry.complete(upstream, [chat_line(1, 1, 1)])
+    world.clock.advance(60)
+    await world.one.watcher.tick()
+    assert world.one.watcher.waiting == 0
+    again = await world.ask("limited", "POST", "/v1/batches", new_batch(name))
+    assert again.status == 200, "what is charged is not under way any more"
+    await world.close()
+
+
+async def test_batches_at_once_do_not_begin_on_the_same_money(tmp_path: Path) -> None:
+    world, name, _ = await under_way(tmp_path, 2.5)
+    world.pending.on_put = lambda _key, _value: None  # the mirror is late
+    told = await asyncio.gather(*(world.ask("limited", "POST", "/v1/batches", new_batch(name)) for _ in range(6)))
+    assert 1 <= len(world.foundry.batches) <= 2
+    assert {one.status for one in told} <= {200, 402, 429}
+    assert sum(wallet.holds for wallet in world.one.treasury.bank.vault.wallets.values()) == 0
+    await world.close()
+
+
+async def test_a_batch_that_foundry_refused_is_not_under_way(tmp_path: Path) -> None:
+    world, name, _ = await under_way(tmp_path, 1.5)
+    world.foundry.fail.append((400, b'{"error":{"message":"no","code":"bad"}}'))
+    assert (await world.ask("limited", "POST", "/v1/batches", new_batch(name))).status == 400
+    assert (await world.ask("limited", "POST", "/v1/batches", new_batch(name))).status == 200
+    assert (await world.ask("limited", "POST", "/v1/batches", new_batch(name))).status == 402
+    await world.close()
+
+
+async def test_only_work_of_the_same_budgets_counts_and_none_that_holds_its_own_money(world: World) -> None:
+    entry = Pending(kind="response", state="open", budgets=world.caller("limited").budgets, estimate_nusd=7)
+    watcher = world.one.watcher
+    watcher.put("a", msgspec.json.encode(entry))
+    watcher.put("b", msgspec.json.encode(msgspec.structs.replace(entry, kind="batch", state="creating")))
+    watcher.put("c", msgspec.json.encode(msgspec.structs.replace(entry, state="running")))
+    watcher.put("d", msgspec.json.encode(msgspec.structs.replace(entry, budgets=())))
+    assert watcher.under_way(world.caller("limited").lineage("gpt").accounts) == 14
+    assert watcher.under_way(world.caller(LONE).lineage("gpt").accounts) == 0
 
 
 async def test_a_strict_budget_takes_no_batch(world: World) -> None:

@@ -191,6 +191,17 @@ def test_responses_content_is_no_event() -> None:
     assert (meter.begun, meter.done, meter.failed, meter.content_frames) == (True, False, False, 2)
 
 
+def test_coheres_content_is_counted_and_only_its_last_event_tells() -> None:
+    delta = data(wires.COHERE_DELTA)
+    _, meter = feed(Endpoint.RAW, data(wires.COHERE_START), delta, delta)
+    assert (meter.begun, meter.done, meter.content_frames, meter.ends_by_close) == (True, False, 2, False)
+    assert meter.reading().usage is None
+    _, meter = feed(Endpoint.RAW, data(wires.COHERE_START), delta, data({"type": "message-end", "delta": {}}))
+    assert (meter.done, meter.reading().usage) == (True, None)
+    _, meter = feed(Endpoint.RAW, data(wires.COHERE_START), data({"type": "message-end", "delta": 7}))
+    assert (meter.done, meter.reading().usage) == (True, None)
+
+
 def test_a_stream_of_which_nothing_is_known_ends_when_it_ends() -> None:
     _, meter = feed(Endpoint.RAW, b"data: {}\n\n", b"data: nonsense\n\n")
     assert (meter.begun, meter.ends_by_close, meter.reading().usage) == (True, True, None)

@@ -354,7 +354,7 @@ def test_until_an_answer_names_the_model_its_dearest_version_is_held() -> None:
 
 
 def test_in_default_mode_the_body_is_the_callers() -> None:
-    raw = body(web_search_options={})
+    raw = body(data_sources=[{}])
     asked = read_request(raw, CHAT, None)
     prepared = prepare(asked, raw, deployment(GPT, ROW), WAY, ROW, strict=False, default_output=100)
     assert prepared.body is raw

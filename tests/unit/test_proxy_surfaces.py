@@ -5,7 +5,7 @@ import pytest
 from services.proxy.domain.deployments import Surface, Way
 from services.proxy.domain.facts import Family
 from services.proxy.domain.paths import STORED, Endpoint
-from services.proxy.domain.surfaces import base_of, ways_of
+from services.proxy.domain.surfaces import base_of, narrows, ways_of
 
 OPENAI = "https://r.openai.azure.com/"
 FOUNDRY = "https://r.services.ai.azure.com"
@@ -27,8 +27,9 @@ def ways(
     version: str | None = None,
     model: str | None = None,
     mode: str | None = None,
+    narrow: bool = True,
 ) -> dict[Endpoint, Way]:
-    return ways_of(provider, name, base, version, family, surface, model=model, mode=mode)
+    return ways_of(provider, name, base, version, family, surface, model=model, mode=mode, narrow=narrow)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +91,26 @@ def test_models() -> None:
     assert not set(found) & {Endpoint.IMAGES, Endpoint.SPEECH, Endpoint.FILES, Endpoint.RERANK}
     dated = ways("open", "models", provider="azure_ai", base=FOUNDRY, version="2025-01-01-preview")
     assert dated[Endpoint.EMBEDDINGS].url.endswith("/models/embeddings?api-version=2025-01-01-preview")
+
+
+@pytest.mark.parametrize("family", ["open", "cohere", "unknown"])
+def test_a_family_that_closes_nothing(family: Family) -> None:
+    found = set(ways(family, "models", provider="azure_ai", base=FOUNDRY, narrow=False))
+    everything = CREATING | STORED | RESPONSES | TRANSLATED | {Endpoint.REALTIME}
+    assert found == everything | ({Endpoint.RERANK, Endpoint.OCR} if family == "cohere" else set())
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "guessed", "closes"),
+    [
+        ("claude", "claude-opus-5", True, True), ("mistral_ocr", "mistral-ocr", True, True), ("flux", "f", True, True),
+        ("mai", "mai-image-2", True, True), ("cohere", "Cohere-rerank-v4", True, True),
+        ("cohere", "embed-v-4-0", True, False), ("cohere", "command-a", True, False), ("open", "phi-4", True, False),
+        ("unknown", "prod", True, False), ("open", "phi-4", False, True), ("cohere", "embed-v-4-0", False, True),
+    ],
+)  # fmt: skip
+def test_which_guesses_close_ways(family: Family, name: str, guessed: bool, closes: bool) -> None:
+    assert narrows(family, name, guessed=guessed) is closes
 
 
 @pytest.mark.parametrize(("tail", "prefix"), [("", ""), ("/v1", "/v1"), ("/v1/chat/completions", "/v1")])

@@ -45,7 +45,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     of. `units` are what is known to be billed beside tokens: images (with their kind), characters, queries. `guess` is
     what the body shows of the rest, by its size: milliseconds of sound, pages, and tokens that are not to be counted
     from the body's text. `tier` is the service tier asked for where it has prices of its own (`flex`, `priority`);
-    `spoken` says that sound is asked for. `content_type` is the request's own, `form` the parts of a body that is no
+    `spoken` says that sound is asked for; `hosted` are tools that Foundry runs and bills by more than tokens, by their
+    types. `content_type` is the request's own, `form` the parts of a body that is no
     JSON.
     """
 
@@ -65,6 +66,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     content_type: str = "application/json"
     guess: Usage = NO_UNITS
     spoken: bool = False
+    hosted: tuple[str, ...] = ()
     form: Form | None = None
 
     @property

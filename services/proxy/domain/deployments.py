@@ -14,7 +14,7 @@ MODELS_API_VERSION = "2024-05-01-preview"
 V1_API_VERSIONS = ("v1", "preview", "latest")
 SERVED_MAX = 1_000
 """Models whose price is remembered for one deployment."""
-SECRET_CHARS_MIN = 12
+SECRET_CHARS_MIN = 8
 """Shorter header values (versions, flags) are no secrets."""
 
 
@@ -26,7 +26,8 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     """How a deployment serves an endpoint: the URL, and the operation that is spoken there.
 
     `body_model` is the name its body must carry (None: any). `translation` is set where the caller's dialect is not
-    the deployment's. `headers` go out with every such request, beside the credential.
+    the deployment's. `headers` go out with every such request, beside the credential. `exact`: no parameter is renamed
+    or dropped on the way.
     """
 
     url: str
@@ -34,6 +35,7 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     body_model: str | None = None
     translation: Translation | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    exact: bool = False
 
 
 class Deployment(msgspec.Struct, kw_only=True):
@@ -47,7 +49,8 @@ class Deployment(msgspec.Struct, kw_only=True):
     `ways` are what it can do, by what callers ask for. `id` is the same after every restart as long as the deployment
     is the same; `base` the address of its resource. `model_name` is the model behind it as far as it is known;
     `guessed`: from names alone, so that the first answer may teach better. `discovered_by` says how the family is
-    known, `family_guessed` that it is from a name. `declared` are facts that the configuration sets.
+    known, `family_guessed` that it is from a name, `closed` that such a family closes ways. `declared` are facts that
+    the configuration sets.
     """
 
     model: str
@@ -74,6 +77,7 @@ class Deployment(msgspec.Struct, kw_only=True):
     discovered_by: str = ""
     guessed: bool = False
     family_guessed: bool = False
+    closed: bool = False
     declared: Declared = Declared()
 
     def __post_init__(self) -> None:
@@ -102,7 +106,7 @@ class Deployment(msgspec.Struct, kw_only=True):
         if family == "unknown":
             return
         self.guessed = False
-        self.facts = book.declared(served_model, self.declared)
+        self.facts = book.facts(served_model, self.declared)
         self.model_name = served_model
         if self.family_guessed:
             self.family = family

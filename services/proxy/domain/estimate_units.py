@@ -21,6 +21,21 @@ SPOKEN_TOKENS_PER_CHAR = 2
 """A character is spoken in a fifteenth of a second, slowly in a tenth, at twenty tokens of sound a second."""
 
 
+def billed_so(usage: Usage, row: PriceRow) -> bool:
+    """Whether what was counted is what a model is billed by, and not its tokens.
+
+    Prices by quality and size alone, beside those of tokens, say what a picture's tokens usually come to.
+    """
+    rates = row.rates
+    if usage.images:
+        return rates.images is not None or not rates.rate("image_output")
+    if usage.milliseconds:
+        return rates.milliseconds is not None or rates.rate("audio_input") is None
+    if usage.characters:
+        return rates.characters is not None or rates.rate("audio_output") is None
+    return True
+
+
 def likely_images(asked: Asked, row: PriceRow) -> Usage:
     """Pictures by the piece or by tokens, whichever has a price; the dearer where both have."""
     units, guess = asked.units, asked.guess

@@ -35,9 +35,16 @@ FAMILY_BEGINNINGS: tuple[tuple[Family, tuple[str, ...]], ...] = (
         *BYTEWISE, "mai-", "qwen", "glm", "minimax", "nemotron", "jais", "jamba", "inkling", "gemma", "microsoft-",
     )),
 )  # fmt: skip
-REASONING = re.compile(r"(?:o[1-9](?:-|\Z)|codex-mini|gpt-(?:[5-9]|[1-9]\d)(?![0-9]))")
+REASONING = re.compile(r"(?:o[1-9](?:-|\Z)|codex-mini|gpt-(?:[5-9]|1\d)(?![0-9]))")
 """OpenAI's models that think before they answer, unless their name has one of PLAIN in it."""
 PLAIN = re.compile(r"-chat(?:-|\Z)|gpt-chat|-(?:image|audio|realtime|tts|transcribe)")
+RESTS = re.compile(r"gpt-(?:5\.[1-9]|[6-9]|1\d)(?!.*(?:codex|-pro(?:-|\Z)))")
+"""Reasoning models that can run with reasoning off, and sample then: gpt-5.1 and later, but for those that always
+reason."""
+TOOLS_WITHOUT_EFFORT = re.compile(r"gpt-(?:5\.(?:[4-9]|[1-9]\d)|[6-9]|1\d)(?!\d)")
+"""Models that take tools over chat completions only while they do not reason: gpt-5.4 and later."""
+ADAPTIVE = re.compile(r"claude-(?:opus-4[-.](?:[7-9]|[1-9]\d)|(?:[a-z]+-)?(?:[5-9]|[1-9]\d))(?!\d)")
+"""Claude's models that set their own thinking budget, and refuse one: Opus 4.7, all of 5, and later."""
 ROUTERS = ("model-router", "model_router")
 """Deployments that have another model answer each time, so that no answer teaches anything about them."""
 
@@ -65,8 +72,10 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     `context_window` and `max_output` are tokens (None: not known). `cap_fields` are the fields by which a call's
     output is capped or refused, the preferred one first. `template_tokens` bounds what a chat template adds of its
     own; `expansion` how many tokens one byte of a text can become. `reasoning`: OpenAI's rules for reasoning models
-    hold (`max_completion_tokens`, no `temperature` …). `mode` is what the model does, in the catalogue's words (empty:
-    not known).
+    hold (`max_completion_tokens` for `max_tokens`). `refuses_sampling`: a reasoning model that takes no `temperature`
+    and the like whatever its effort is. `effort_with_tools` is False for one that takes tools over chat completions
+    only with the effort `none`. `adaptive_thinking`: a Claude that is asked for an effort and not for a thinking
+    budget. `mode` is what the model does, in the catalogue's words (empty: not known).
     """
 
     context_window: int | None = None
@@ -77,6 +86,9 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_beside: bool = False
     image_tokens: tuple[int, int] = OTHER_IMAGE_TOKENS
     reasoning: bool = False
+    refuses_sampling: bool = False
+    effort_with_tools: bool = True
+    adaptive_thinking: bool = False
     mode: str = ""
 
 
@@ -97,6 +109,12 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
     cap_field: CapField | None = None
     mode: str | None = None
     reasoning: bool | None = None
+    refuses_sampling: bool | None = None
+    effort_with_tools: bool | None = None
+    adaptive_thinking: bool | None = None
+
+
+SAYS_NOTHING = Declared()
 
 
 class FactBook:
@@ -111,47 +129,18 @@ class FactBook:
                 if known is None or (known.context_window is None and (size.context_window or key == name)):
                     self._sizes[key] = size
 
-    def facts(
-        self,
-        model: str | None,
-        *,
-        context_window: int | None = None,
-        max_output: int | None = None,
-        cap_field: CapField | None = None,
-        mode: str | None = None,
-        reasoning: bool | None = None,
-    ) -> ModelFacts:
-        """What is known of a catalogue's model; what the configuration says stands."""
+    def facts(self, model: str | None, told: Declared = SAYS_NOTHING) -> ModelFacts:
+        """What is known of a catalogue's model; what the configuration says of it (`told`) stands."""
         key = (model or "").lower().removeprefix("azure/").removeprefix("azure_ai/")
         bare = key.rpartition("/")[2]
+        window, most = told.context_window, told.max_output
         for name in (key, bare):
             size = self._sizes.get(name)
             if size is not None and (size.context_window or size.max_output):
-                context_window = context_window or size.context_window
-                max_output = max_output or size.max_output
+                window, most = window or size.context_window, most or size.max_output
                 break
-        facts = _of_family(bare, context_window, max_output, cap_field)
-        if reasoning is False:
-            facts = msgspec.structs.replace(facts, reasoning=False)
-        elif reasoning and not facts.reasoning:
-            facts = msgspec.structs.replace(
-                facts,
-                reasoning=True,
-                cap_fields=facts.cap_fields if cap_field else CAP_FIELDS[::-1],
-                template_tokens=max(facts.template_tokens, OPENAI_TEMPLATE_TOKENS),
-            )
-        return msgspec.structs.replace(facts, mode=mode or self.mode(model))
-
-    def declared(self, model: str | None, told: Declared) -> ModelFacts:
-        """The same with all that the configuration says."""
-        return self.facts(
-            model,
-            context_window=told.context_window,
-            max_output=told.max_output,
-            cap_field=told.cap_field,
-            mode=told.mode,
-            reasoning=told.reasoning,
-        )
+        facts = _declared(_of_family(bare, window, most, told.cap_field), _bare(bare), told)
+        return msgspec.structs.replace(facts, mode=told.mode or self.mode(model))
 
     def mode(self, model: str | None) -> str:
         """What a catalogue's model does; empty when it is in none."""
@@ -177,6 +166,25 @@ def _bare(model: str | None) -> str:
     for server in SERVED_BY:
         name = name.removeprefix(server)
     return name
+
+
+def _declared(facts: ModelFacts, name: str, told: Declared) -> ModelFacts:
+    """The facts of a name, and what the configuration says against it."""
+    if told.reasoning and not facts.reasoning:
+        facts = msgspec.structs.replace(
+            facts,
+            cap_fields=facts.cap_fields if told.cap_field else CAP_FIELDS[::-1],
+            template_tokens=max(facts.template_tokens, OPENAI_TEMPLATE_TOKENS),
+        )
+    reasoning = facts.reasoning if told.reasoning is None else told.reasoning
+    refuses, with_tools, adaptive = told.refuses_sampling, told.effort_with_tools, told.adaptive_thinking
+    return msgspec.structs.replace(
+        facts,
+        reasoning=reasoning,
+        refuses_sampling=reasoning and (RESTS.match(name) is None if refuses is None else refuses),
+        effort_with_tools=TOOLS_WITHOUT_EFFORT.match(name) is None if with_tools is None else with_tools,
+        adaptive_thinking=ADAPTIVE.match(name) is not None if adaptive is None else adaptive,
+    )
 
 
 def _of_family(name: str, window: int | None, most: int | None, cap_field: CapField | None) -> ModelFacts:

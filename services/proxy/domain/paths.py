@@ -20,6 +20,8 @@ class BadPath(ValueError):
 class Endpoint(StrEnum):
     """What a path asks for. The value is the operation's name in usage events and metrics."""
 
+    __hash__ = str.__hash__  # as the name's text, without a call into Python for every look into a table
+
     CHAT = "chat/completions"
     COMPLETIONS = "completions"
     EMBEDDINGS = "embeddings"

@@ -23,7 +23,8 @@ from services.proxy.domain.requests.writing import Fields, outgoing_body, outgoi
 from services.proxy.domain.strict import bound
 from services.proxy.domain.translate.chat_request import to_messages
 from services.proxy.domain.translate.messages_request import to_chat
-from shared.pricing import PriceRow, Usage, estimate
+from services.proxy.domain.unpriced import check_tools, unpriced_kind
+from shared.pricing import PRIORITY, PriceRow, Usage, estimate
 
 CHAT = Endpoint.CHAT
 OUTPUT_UNBOUNDED = 10**9
@@ -31,6 +32,11 @@ CAP_BYTES = 40
 """More than a `max_tokens` takes in a body: a caller who follows our hint sends a little more than before."""
 USAGE_ASKED = (CHAT, Endpoint.COMPLETIONS)
 """Operations whose streams tell their usage only when asked."""
+TIERED = (CHAT, Endpoint.RESPONSES)
+"""Operations that OpenAI's models serve by the deployment's own tier, unless the request says another."""
+TIER_SINCE = "2025-10-01"
+"""The first dated API version that knows `service_tier`; those of `/openai/v1` know it."""
+UNSAID_TIERS = (b"", b"null", b'"auto"')
 
 
 class NoPrice(Exception):
@@ -105,24 +111,25 @@ def prepare(
     asked: Asked,
     body: bytes,
     deployment: Deployment,
-    way: Way | Endpoint,
+    way: Way,
     row: PriceRow,
     *,
     strict: bool,
     default_output: int,
 ) -> Prepared:
-    """Make a call ready for one way of a deployment, or for its way of an operation.
+    """Make a call ready for one way of a deployment.
 
-    Raises BadRequest for what is no JSON after all, what the deployment cannot be asked, or, if `strict`, has no
-    bound; NoPrice when a class that the call is likely to use has no price, unless the deployment allows that.
+    Raises BadRequest for what is no JSON after all, what the deployment cannot be asked, what has a price that nobody
+    knows and that another request would not need, or, if `strict`, has no bound; NoPrice when a class that the call is
+    likely to use has no price. What has none is let through where the deployment allows that.
     """
-    if not isinstance(way, Way):
-        way = deployment.ways[way]
     inject = asked.stream and must_inject(deployment, asked, way)
     row = deployment.hold_row or row
     if strict:
         return _strict(asked, body, deployment, way, row, inject, default_output)
     facts = deployment.facts
+    if asked.hosted and way.translation is None and not deployment.unpriced:
+        check_tools(asked.hosted, row)
     if asked.tier:
         row = row_of_tier(row, asked.tier)
     if way.wire is CHAT and asked.endpoint is CHAT and not asked.parts and not asked.spoken:
@@ -154,14 +161,15 @@ def prepare(
     )
 
 
-def must_inject(deployment: Deployment, asked: Asked, way: Way | None = None) -> bool:
+def must_inject(deployment: Deployment, asked: Asked, way: Way) -> bool:
     """Whether we ask Foundry for a stream's usage though the caller did not. A translation asks for it itself."""
     return (
         asked.stream
         and not asked.include_usage
         and deployment.stream_usage
         and asked.endpoint in USAGE_ASKED
-        and (way is None or way.translation is None)
+        and way.wire in USAGE_ASKED
+        and way.translation is None
     )
 
 
@@ -190,11 +198,14 @@ def _strict(
             fields.pop("max_tokens", None)
     else:
         fields = outgoing_fields(body, model=way.body_model, inject_usage=inject)
-        if way.wire is CHAT and facts.reasoning:
-            fields = for_reasoning(fields, drop_params=deployment.drop_params)
+        if way.wire is CHAT and facts.reasoning and not way.exact:
+            fields = _for_reasoning(fields, deployment)
+    tier = asked.tier
+    if fields is not None and deployment.family == "openai" and way.wire in TIERED:
+        tier = _said_tier(fields, way) or tier
     limit = bound(sent, {} if fields is None else fields, len(out), facts, guess, default_output, row)
-    if asked.tier:
-        row = row_of_tier(row, asked.tier)
+    if tier:
+        row = row_of_tier(row, tier)
     need = limit.need(row)
     return Prepared(
         url=way.url,
@@ -211,6 +222,20 @@ def _strict(
     )
 
 
+def _said_tier(fields: Fields, way: Way) -> str:
+    """A deployment may have the `priority` tier as its own: ask for the standard one where nothing was asked for.
+
+    An API version that does not know the field would refuse it; the answer is the tier to hold for then, else empty.
+    """
+    if bytes(fields.get("service_tier", b"")) not in UNSAID_TIERS:
+        return ""
+    version = way.url.partition("api-version=")[2]
+    if version[:1].isdecimal() and version[: len(TIER_SINCE)] < TIER_SINCE:
+        return PRIORITY
+    fields["service_tier"] = msgspec.Raw(b'"default"')
+    return ""
+
+
 def _as_sent(asked: Asked, sent: Asked) -> Asked:
     """What is asked of Foundry after translation; a cap that only the translation put in is ours to choose."""
     if asked.output_cap is not None:
@@ -225,10 +250,20 @@ def _body(asked: Asked, body: bytes, deployment: Deployment, way: Way, inject: b
     if way.translation is not None:
         return _translated(asked, body, deployment, way)
     facts = deployment.facts
-    if way.wire is CHAT and facts.reasoning and touches(body):
-        fields = outgoing_fields(body, model=way.body_model, inject_usage=inject)
-        return written(for_reasoning(fields, drop_params=deployment.drop_params))
+    drop = deployment.drop_params
+    if (
+        way.wire is CHAT
+        and facts.reasoning
+        and not way.exact
+        and touches(body, refuses_sampling=facts.refuses_sampling, drop_params=drop)
+    ):
+        return written(_for_reasoning(outgoing_fields(body, model=way.body_model, inject_usage=inject), deployment))
     return outgoing_body(body, model=way.body_model, inject_usage=inject)
+
+
+def _for_reasoning(fields: Fields, deployment: Deployment) -> Fields:
+    refuses = deployment.facts.refuses_sampling
+    return for_reasoning(fields, refuses_sampling=refuses, drop_params=deployment.drop_params)
 
 
 def _translated(asked: Asked, body: bytes, deployment: Deployment, way: Way) -> bytes:
@@ -239,6 +274,7 @@ def _translated(asked: Asked, body: bytes, deployment: Deployment, way: Way) -> 
             model=way.body_model or deployment.name,
             max_tokens_default=facts.max_output or UNKNOWN_OUTPUT_TOKENS,
             drop_params=deployment.drop_params,
+            adaptive_thinking=facts.adaptive_thinking,
         )
     return to_chat(
         body,
@@ -247,6 +283,8 @@ def _translated(asked: Asked, body: bytes, deployment: Deployment, way: Way) -> 
         drop_params=deployment.drop_params,
         reasoning=facts.reasoning,
         inject_usage=asked.stream and deployment.stream_usage,
+        effort_with_tools=facts.effort_with_tools,
+        refuses_sampling=facts.refuses_sampling,
     )
 
 
@@ -259,5 +297,8 @@ def _check_text_price(deployment: Deployment, row: PriceRow) -> None:
 
 
 def _check_price(usage: Usage, deployment: Deployment, row: PriceRow) -> None:
-    if not deployment.unpriced and (name := row.missing(usage)) is not None:
-        raise NoPrice(name)
+    if deployment.unpriced or (name := row.missing(usage)) is None:
+        return
+    if name == "images" and any("/" in kind for kind in row.kinds):
+        raise unpriced_kind(usage.kind, row)
+    raise NoPrice(name)

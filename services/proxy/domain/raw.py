@@ -2,7 +2,8 @@
 
 `/azure/{model}/…` and `/azure_ai/{model}/…` pass a body on in Foundry's own words. The URL is made of the deployment's
 resource and a row of this table, never of the caller's path; a segment that names a deployment must name this one.
-Rows that reach stored objects, other deployments or management do not exist.
+Rows that reach stored objects, other deployments or management do not exist, nor do those whose replies do not say what
+they used (`models/images/embeddings`, which counts words and pictures as one).
 """
 
 import re
@@ -58,8 +59,6 @@ def _azure_ai() -> Iterator[tuple[str, RawOperation]]:
         yield wire, RawOperation(reads=wire, wire=wire, own=True)
         yield f"models/{wire}", RawOperation(reads=wire, wire=wire, path=f"models/{wire}", version=MODELS_API_VERSION)
         yield f"openai/v1/{wire}", RawOperation(reads=wire, wire=wire, path=f"openai/v1/{wire}")
-    path = "models/images/embeddings"
-    yield path, RawOperation(reads=Endpoint.EMBEDDINGS, wire=Endpoint.EMBEDDINGS, path=path, version=MODELS_API_VERSION)
     for wire in (Endpoint.MESSAGES, Endpoint.COUNT_TOKENS):
         path = f"anthropic/v1/{wire}"
         yield path, RawOperation(reads=wire, wire=wire, path=path, families=("claude",), headers=ANTHROPIC)
@@ -109,7 +108,7 @@ def raw_way(operation: RawOperation, deployment: Deployment, version: str | None
     """Where a row leads for a deployment; None where its kind of model has no such path."""
     if operation.own:
         way = deployment.ways.get(operation.reads)
-        return way if way is not None and way.translation is None else None
+        return msgspec.structs.replace(way, exact=True) if way is not None and way.translation is None else None
     if operation.families and deployment.family not in operation.families:
         return None
     path = operation.path.replace(DEPLOYMENT, quote(deployment.name, safe=""))
@@ -119,6 +118,7 @@ def raw_way(operation: RawOperation, deployment: Deployment, version: str | None
         wire=operation.wire,
         body_model=deployment.name if operation.named else None,
         headers=operation.headers,
+        exact=True,
     )
 
 

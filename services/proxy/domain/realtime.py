@@ -255,7 +255,7 @@ def key_of_subprotocols(offered: list[str]) -> tuple[str | None, list[str]]:
 def session_url(base: str, deployment: str, *, beta: bool, version: str | None, transcribes: bool) -> str:
     """Where a session is opened, in the dialect that its caller speaks: Foundry has a path for each.
 
-    `base` is the resource's address, `version` the API version that was asked for, of which the older dialect needs one.
+    `base` is the resource's address, `version` the API version that was asked for: the older dialect needs one.
     """
     socket, name = "ws" + base.removeprefix("http"), quote(deployment, safe="")
     intent = "&intent=transcription" if transcribes else ""

@@ -23,6 +23,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     `beside` are output tokens that no cap holds. `assumed_tokens`: the output assumed because the caller gave no cap;
     `output_max`: more tokens than the model gives are no help either. `field` is the caller's cap; `more_nusd` is what
     is held beyond the prompt as text and the output, by all that is billed otherwise (negative: the prompt is cheaper).
+    `under_way_nusd` is the part of `held_nusd` for batches and responses that are not charged yet.
     """
 
     held_nusd: int
@@ -34,6 +35,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     output_max: int | None = None
     field: str = "max_tokens"
     more_nusd: int = 0
+    under_way_nusd: int = 0
 
 
 def budget_refused(verdict: str, refusal: Refusal, wanted: Wanted, *, exceeded_status: int) -> Refused:
@@ -66,7 +68,9 @@ def budget_refused(verdict: str, refusal: Refusal, wanted: Wanted, *, exceeded_s
     assumed = ""
     if wanted.assumed_tokens:
         assumed = f" (no {wanted.field} was sent, {wanted.assumed_tokens} assumed; send {wanted.field} to need less)"
-    cost = f"this call, which may cost up to {usd_text(wanted.held_nusd)}{assumed}"
+    cost = f"this call, which may cost up to {usd_text(wanted.held_nusd - wanted.under_way_nusd)}{assumed}"
+    if wanted.under_way_nusd:
+        cost += f", beside work under way that is likely to cost {usd_text(wanted.under_way_nusd)}"
     hint = ""
     if fits is not None and fits >= HINT_TOKENS_MIN:
         hint = f" A call with {wanted.field} of at most {fits} would still fit."

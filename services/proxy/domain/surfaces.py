@@ -46,6 +46,8 @@ OF_FAMILY: dict[Family, frozenset[Endpoint]] = {
     "open": _CHATS | _RESPONSES | {Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS},
 }
 """What a family of models does; families that are not named here do everything that their surface does."""
+ALONE: tuple[Family, ...] = ("claude", "mistral_ocr", "flux", "mai")
+"""Families whose surfaces no other model has: they are called there or nowhere."""
 OF_MODE: dict[str, frozenset[Endpoint]] = {
     "chat": _CHATS | _RESPONSES | _BATCHING,
     "responses": _RESPONSES | _BATCHING,
@@ -82,6 +84,15 @@ def base_of(api_base: str) -> tuple[str, str]:
     return (base[: project.start()] if project else base).rstrip("/"), cut
 
 
+def narrows(family: Family, name: str, *, guessed: bool) -> bool:
+    """Whether a family decides what a deployment cannot do.
+
+    One that was guessed, from `name` or from none, closes ways only where its models have a surface of their own; of
+    Cohere's these are those that rerank.
+    """
+    return not guessed or family in ALONE or (family == "cohere" and "rerank" in name.lower())
+
+
 def ways_of(
     provider: str,
     name: str,
@@ -92,11 +103,13 @@ def ways_of(
     *,
     model: str | None = None,
     mode: str | None = None,
+    narrow: bool = True,
 ) -> dict[Endpoint, Way]:
     """All that a deployment can do, by what callers ask for.
 
     `model` is the name of the model behind it, where it is known (else its own name stands in); `mode` that model's
-    mode in the catalogue, where it was declared. URLs of single stored objects have `{id}` where the id belongs.
+    mode in the catalogue, where it was declared. `narrow`: what the family does not do has no way. URLs of single
+    stored objects have `{id}` where the id belongs.
     """
     base, tail = base_of(api_base)
     version = api_version if api_version in V1_API_VERSIONS else None
@@ -115,7 +128,7 @@ def ways_of(
         ways.update(_models(base, name, None if version else api_version))
     ways.update(_partner(base, name, (model or name).lower(), family, surface))
     _translated(ways)
-    allowed = OF_FAMILY.get(family)
+    allowed = OF_FAMILY.get(family) if narrow else None
     declared = OF_MODE.get(mode or "")
     return {
         endpoint: way

@@ -45,7 +45,7 @@ class Reply(Protocol):
         ...
 
     def header(self, name: str) -> str | None:
-        """A header's first value."""
+        """A header's first value; None also for one that is no text."""
         ...
 
     async def chunk(self) -> bytes | None:

@@ -34,7 +34,10 @@ class _Reply:
         self.status = response.status
 
     def header(self, name: str) -> str | None:
-        return self._response.get_header(name)
+        try:
+            return self._response.get_header(name)
+        except ValueError:  # bytes that are no ASCII
+            return None
 
     async def chunk(self) -> bytes | None:
         try:

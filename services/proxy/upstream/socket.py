@@ -8,6 +8,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from services.proxy.upstream.port import CONNECT_TIMEOUT_S, UpstreamError
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+"""The longest message that is taken from Foundry."""
 QUEUE_MAX = 16
 """Messages read ahead of the caller; Foundry is not read on beyond them."""
 PING_S = 20.0
@@ -18,10 +19,11 @@ REFUSAL_BYTES_MAX = 64 * 1024
 class HandshakeRefused(Exception):
     """Foundry answered with an HTTP error in place of a session."""
 
-    def __init__(self, status: int, body: bytes) -> None:
+    def __init__(self, status: int, body: bytes, retry_after: str | None = None) -> None:
         super().__init__(f"HTTP {status}")
         self.status = status
         self.body = body
+        self.retry_after = retry_after
 
 
 class Socket(Protocol):
@@ -95,8 +97,9 @@ async def open_socket(url: str, headers: tuple[tuple[str, str], ...], subprotoco
             max_queue=QUEUE_MAX,
         )
     except InvalidStatus as error:
+        response = error.response
         raise HandshakeRefused(
-            error.response.status_code, bytes(error.response.body or b"")[:REFUSAL_BYTES_MAX]
+            response.status_code, bytes(response.body or b"")[:REFUSAL_BYTES_MAX], response.headers.get("retry-after")
         ) from error
     except (OSError, TimeoutError, InvalidHandshake, InvalidURI) as error:
         raise UpstreamError("connect", f"the realtime connection could not be made: {error!r}") from error

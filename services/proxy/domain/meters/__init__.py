@@ -84,7 +84,8 @@ def content_tokens(wire: Endpoint, body: bytes) -> int:
     if wire in _LISTEN:
         return audio.transcript_tokens(body)
     if wire is Endpoint.RAW:
-        return max(chat.content_tokens(body), messages.content_tokens(body), responses.content_tokens(body))
+        readers = (chat.content_tokens, messages.content_tokens, responses.content_tokens, partners.content_tokens)
+        return max(reader(body) for reader in readers)
     return 0
 
 

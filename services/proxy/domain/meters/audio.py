@@ -89,13 +89,13 @@ def read_transcript(body: bytes) -> Reading:
         usage = _by_time(None if seconds is None else float(ceil(seconds)))
     except (ValueError, OverflowError):
         usage = None
-    return Reading(usage=usage, served_model=served)
+    return Reading(usage=usage, served_model=served, counted=usage is not None)
 
 
 def read_speech(asked: Asked) -> Reading:
     """Spoken text says nothing of itself: the characters that were asked for are billed."""
     characters = asked.units.characters
-    return Reading(usage=Usage(characters=characters)) if characters > 0 else NOTHING
+    return Reading(usage=Usage(characters=characters), counted=True) if characters > 0 else NOTHING
 
 
 def transcript_tokens(body: bytes) -> int:

@@ -69,7 +69,7 @@ def read_body(body: bytes, asked: Asked) -> Reading:
         return Reading(usage=usage_of(raw), raw=bounded(raw), served_model=served)
     if not said.data:
         return Reading(served_model=served)
-    return Reading(usage=Usage(images=len(said.data), kind=asked.units.kind), served_model=served)
+    return Reading(usage=Usage(images=len(said.data), kind=asked.units.kind), served_model=served, counted=True)
 
 
 class ImagesMeter(TypedMeter):

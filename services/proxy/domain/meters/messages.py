@@ -123,7 +123,8 @@ def content_tokens(body: bytes) -> int:
 class MessagesMeter(TypedMeter):
     """Streams of messages. The last usage is cumulative: it replaces the first, field by field where it says any.
 
-    What `message_start` says is no usage yet: its output is a placeholder.
+    What `message_start` says is no usage yet: its output is a placeholder. Its prompt is what will be billed, though,
+    also when the stream breaks off.
     """
 
     QUIET = frozenset({"message_start", "content_block_start", "ping", "error"})
@@ -147,6 +148,19 @@ class MessagesMeter(TypedMeter):
             return
         if kind == "message_stop":
             self.done = True
+
+    def reading(self) -> Reading:
+        """What the stream has said so far; `partial` as long as there is no usage."""
+        if self._reading.usage is not None or not self._said:
+            return self._reading
+        return msgspec.structs.replace(self._reading, partial=self.partial())
+
+    def partial(self) -> Usage | None:
+        """The prompt as `message_start` told it, with about a token for each event of content."""
+        if not self._said:
+            return None
+        counted = {"output_tokens": msgspec.Raw(b"%d" % self.content_frames)}
+        return usage_of(msgspec.json.encode(self._said | counted), self._asked_tier)
 
     def _replace(self, fields: Fields) -> None:
         if not fields:

@@ -11,6 +11,7 @@ from services.proxy.domain.meters.reading import (
     Tokens,
     bounded,
     model_name,
+    text_tokens,
     units,
 )
 from shared.pricing import Usage
@@ -39,6 +40,24 @@ class _CohereChat(msgspec.Struct):
     usage: _Meta | None = None
 
 
+class _Piece(msgspec.Struct):
+    text: str | None = None
+    thinking: str | None = None
+
+
+class _Message(msgspec.Struct):
+    content: list[_Piece] | None = None
+    tool_calls: msgspec.Raw = msgspec.Raw()
+
+
+class _Answer(msgspec.Struct):
+    message: _Message | None = None
+
+
+class _CohereEnd(msgspec.Struct):
+    delta: msgspec.Raw = msgspec.Raw()
+
+
 class _Pages(msgspec.Struct):
     pages_processed: int | None = None
 
@@ -52,6 +71,8 @@ class _Ocr(msgspec.Struct):
 _billed = msgspec.json.Decoder(_Billed)
 _cohere = msgspec.json.Decoder(_Cohere)
 _cohere_chat = msgspec.json.Decoder(_CohereChat)
+_answer = msgspec.json.Decoder(_Answer)
+_cohere_end = msgspec.json.Decoder(_CohereEnd)
 _ocr = msgspec.json.Decoder(_Ocr)
 _pages = msgspec.json.Decoder(_Pages)
 
@@ -97,6 +118,26 @@ def read_cohere_chat(body: bytes) -> Reading:
     except UNREADABLE:
         return NOTHING
     return _cohere_reading(said.model, said.usage)
+
+
+def content_tokens(body: bytes) -> int:
+    """What the content of a chat reply of Cohere's looks like in tokens; of something else, nothing."""
+    try:
+        message = _answer.decode(body).message
+    except UNREADABLE:
+        return 0
+    if message is None:
+        return 0
+    size = sum(len(piece.text or piece.thinking or "") for piece in message.content or ())
+    return text_tokens(size + len(message.tool_calls))
+
+
+def read_cohere_end(event: bytes) -> Reading:
+    """What the last event of a stream of Cohere's chat said."""
+    try:
+        return read_cohere_chat(bytes(_cohere_end.decode(event).delta))
+    except UNREADABLE:
+        return NOTHING
 
 
 def _cohere_reading(model: str | None, meta: _Meta | None) -> Reading:

@@ -1,12 +1,15 @@
 """Replies of the raw pass-through: the wire is told by what the reply looks like."""
 
+from typing import ClassVar
+
 import msgspec
 
 from services.proxy.domain.asked import Asked
 from services.proxy.domain.meters import audio, chat, images, messages, partners, responses
 from services.proxy.domain.meters.reading import NOTHING, UNREADABLE, Reading
-from services.proxy.domain.meters.stream import OpaqueMeter, StreamMeter
+from services.proxy.domain.meters.stream import OpaqueMeter, StreamMeter, TypedMeter
 from services.proxy.domain.sse import data_of
+from shared.pricing import Usage
 
 Fields = dict[str, msgspec.Raw]
 _fields: msgspec.json.Decoder[Fields] = msgspec.json.Decoder(Fields)
@@ -34,6 +37,19 @@ def read_raw(body: bytes, asked: Asked) -> Reading:
     if "meta" in fields:
         return partners.read_cohere(body)
     return images.read_body(body, asked) if "data" in fields else NOTHING
+
+
+class CohereMeter(TypedMeter):
+    """Streams of Cohere's chat: the last event says what is billed."""
+
+    QUIET: ClassVar[frozenset[str]] = frozenset({"message-start", "content-start"})
+    MARKS: ClassVar[tuple[bytes, ...]] = (b'"message-end"', b'"error"')
+
+    def event(self, kind: str, data: bytes) -> None:
+        """Note the usage of the last event."""
+        if kind == "message-end":
+            self.done = True
+            self._reading = partners.read_cohere_end(data)
 
 
 class RawMeter(StreamMeter):
@@ -67,6 +83,10 @@ class RawMeter(StreamMeter):
         """What the stream has said so far."""
         return NOTHING if self._inner is None else self._inner.reading()
 
+    def partial(self) -> Usage | None:
+        """What the wire that it turned out to be says before its end."""
+        return None if self._inner is None else self._inner.partial()
+
     def _told(self, data: bytes) -> StreamMeter:
         try:
             fields = _fields.decode(data)
@@ -75,6 +95,8 @@ class RawMeter(StreamMeter):
         kind = bytes(fields.get("type", b""))
         if kind == b'"message_start"':
             return messages.MessagesMeter(self._asked)
+        if kind == b'"message-start"':
+            return CohereMeter()
         if kind.startswith(b'"response.') or kind == b'"error"':
             return responses.ResponsesMeter(self._asked)
         if kind.startswith(b'"image_'):

@@ -22,11 +22,18 @@ TIERS = {b'"flex"': FLEX, b'"priority"': PRIORITY, b'"batch"': BATCH}
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a reply said of itself; `usage` is None when it did not say."""
+    """What a reply said of itself; `usage` is None when it did not say.
+
+    `counted`: the reply did not say so, but holds as many pieces, or is as long, or was asked for so many characters.
+    That is the bill of a model that is billed so, and no measure of one that is billed by tokens.
+    `partial`: what a stream without usage has said all the same, which is the least that it has used.
+    """
 
     usage: Usage | None = None
     raw: bytes = b"null"
     served_model: str | None = None
+    counted: bool = False
+    partial: Usage | None = None
 
 
 NOTHING = Reading()

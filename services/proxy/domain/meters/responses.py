@@ -22,6 +22,8 @@ from services.proxy.domain.meters.reading import (
 from services.proxy.domain.meters.stream import TypedMeter
 from shared.pricing import STANDARD, Usage
 
+CONTAINER_CALL = b'"code_interpreter_call"'
+
 
 class _InputDetails(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
@@ -48,6 +50,12 @@ class _Body(msgspec.Struct):
     model: str | None = None
     usage: msgspec.Raw = msgspec.Raw()
     service_tier: msgspec.Raw = msgspec.Raw()
+    output: msgspec.Raw = msgspec.Raw()
+
+
+class _Ran(msgspec.Struct):
+    type: msgspec.Raw = msgspec.Raw()
+    container_id: msgspec.Raw = msgspec.Raw()
 
 
 class _Event(msgspec.Struct):
@@ -74,6 +82,7 @@ _body = msgspec.json.Decoder(_Body)
 _content = msgspec.json.Decoder(_Content)
 _event = msgspec.json.Decoder(_Event)
 _usage = msgspec.json.Decoder(_Usage)
+_ran = msgspec.json.Decoder(list[_Ran])
 
 
 def usage_of(raw: bytes, tier: str = STANDARD) -> Usage | None:
@@ -111,7 +120,18 @@ def read_body(body: bytes, asked_tier: str = STANDARD) -> Reading:
     if raw in EMPTY:
         return Reading(served_model=model_name(said.model))
     usage = usage_of(raw, tier_of(said.service_tier, asked_tier))
+    if usage is not None and CONTAINER_CALL in body:
+        usage = msgspec.structs.replace(usage, sessions=containers_in(said.output))
     return Reading(usage=usage, raw=bounded(raw), served_model=model_name(said.model))
+
+
+def containers_in(output: bytes) -> int:
+    """How many containers the code interpreter ran in, by the items of an output; calls without an id share one."""
+    try:
+        items = _ran.decode(output)
+    except UNREADABLE:
+        return 0
+    return len({bytes(item.container_id) for item in items if bytes(item.type) == CONTAINER_CALL})
 
 
 def content_tokens(body: bytes) -> int:
@@ -173,7 +193,7 @@ class ResponsesMeter(TypedMeter):
             return
         if bytes(response) in EMPTY:
             return
-        said = read_body(response, self._asked_tier)
+        said = read_body(bytes(response), self._asked_tier)
         if said.usage is not None or self._reading.usage is None:
             self._reading = said
 

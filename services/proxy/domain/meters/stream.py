@@ -8,6 +8,7 @@ import msgspec
 from services.proxy.domain.failures import WAIT_S_MAX, Failure, failure_of_event
 from services.proxy.domain.meters.reading import NOTHING, UNREADABLE, Reading
 from services.proxy.domain.sse import data_of
+from shared.pricing import Usage
 
 
 class StreamMeter(ABC):
@@ -38,6 +39,11 @@ class StreamMeter(ABC):
     @abstractmethod
     def reading(self) -> Reading:
         """What the stream has said so far."""
+
+    def partial(self) -> Usage | None:
+        """The least that a stream has used which has not told its usage yet; None where it says nothing before its
+        end."""
+        return None
 
     def _note_failure(self, data: bytes) -> None:
         """Keep the failure that says most: Foundry may send a bare one before the one with the reason."""

@@ -3,13 +3,14 @@
 from services.proxy.domain.objects.opening import Unsealed, open_request
 from services.proxy.domain.objects.places import Places
 from services.proxy.domain.objects.seal import Opened, Seal, not_found, owner_of
-from services.proxy.domain.objects.sealing import SealingTransform, seal_text
+from services.proxy.domain.objects.sealing import SealingTransform, SoundSealing, seal_text
 
 __all__ = [
     "Opened",
     "Places",
     "Seal",
     "SealingTransform",
+    "SoundSealing",
     "Unsealed",
     "not_found",
     "open_request",

@@ -9,16 +9,26 @@ from services.proxy.domain.asked import Asked, BadRequest
 from services.proxy.domain.deployments import Deployment
 from services.proxy.domain.estimate import likely
 from services.proxy.domain.objects.opening import Unsealed, open_request
-from services.proxy.domain.objects.positions import Found, Object, as_object, in_response, references
+from services.proxy.domain.objects.positions import (
+    Found,
+    Object,
+    as_object,
+    in_chat_reply,
+    in_chat_request,
+    in_response,
+)
 from services.proxy.domain.objects.seal import Seal
 from services.proxy.domain.objects.sealing import SealingTransform, as_text
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.requests import read_request
+from services.proxy.domain.requests.writing import outgoing_fields
+from services.proxy.domain.unpriced import check_tools
 from shared.pricing import BATCH, PriceRow, price
 
 LINES_MAX = 100_000
 LINE_BYTES_MAX = 4 * 1024 * 1024
 CUSTOM_ID_MAX = 512
+LINE_FIELDS = frozenset({"custom_id", "method", "url", "body"})
 
 _URLS = {
     "chat/completions": Endpoint.CHAT,
@@ -130,6 +140,9 @@ class LineOpener:
             custom, url, body = as_text(fields.get("custom_id")), as_text(fields.get("url")), fields.get("body")
         except _UNREADABLE as error:
             raise BadRequest(f"it is not valid JSON: {error}.", code="invalid_json") from error
+        for name in fields:
+            if name not in LINE_FIELDS and name.lower() in LINE_FIELDS:
+                raise BadRequest(f"the field '{name[:60]}' is not written as '{name.lower()}'.", param=name.lower())
         if custom is None or len(custom) > CUSTOM_ID_MAX or url is None or body is None:
             raise BadRequest("it must have a custom_id, a method, a url and a body.")
         if as_text(fields.get("method")) != "POST":
@@ -146,8 +159,7 @@ class LineOpener:
             )
         if asked.background or asked.stream:
             raise BadRequest("neither 'background' nor 'stream' means anything in a batch: leave it out.")
-        inner = _fields.decode(unsealed.body)
-        inner["model"] = msgspec.Raw(msgspec.json.encode(self._deployment.name))
+        inner = outgoing_fields(unsealed.body, model=self._deployment.name, inject_usage=False)
         fields["body"] = msgspec.Raw(msgspec.json.encode(inner))
         nusd, tokens = self._estimate(asked, unsealed.body)
         return endpoint, msgspec.json.encode(fields), nusd, tokens
@@ -161,6 +173,8 @@ class LineOpener:
     def _estimate(self, asked: Asked, body: bytes) -> tuple[int, int]:
         usage = likely(asked, body, self._deployment.facts, self._row, self._default_output)
         usage = msgspec.structs.replace(usage, tier=BATCH)
+        if asked.hosted and not self._deployment.unpriced:
+            check_tools(asked.hosted, self._row)
         missing = self._row.missing(usage)
         if missing is not None and not self._deployment.unpriced:
             raise Refused(503, "price_unknown", f"no price is known for '{missing}'.", kind="server_error")
@@ -214,7 +228,8 @@ class LineSealer:
 def _in_body(value: object) -> Iterator[Found]:
     """The ids in the body of a line: a request's, or a reply's."""
     document: Object = as_object(value) or {}
-    yield from references(document.get("messages"))
+    yield from in_chat_request(document.get("messages"))
+    yield from in_chat_reply(document)
     if "choices" not in document:
         yield from in_response(document)
 

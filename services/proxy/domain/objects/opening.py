@@ -20,13 +20,14 @@ from services.proxy.domain.objects.positions import (
     TooDeep,
     as_list,
     as_object,
+    in_chat_request,
     in_item,
     references,
 )
 from services.proxy.domain.objects.seal import Kind, Opened, Seal
 from services.proxy.domain.paths import Endpoint
 
-WATCHED = (
+WATCHED: tuple[str, ...] = (
     "previous_response_id", "conversation", "prompt", "id", "file_id", "file_ids", "container", "container_id",
     "vector_store_id", "vector_store_ids", "session_id", "input_file_id", "approval_request_id", "input", "tools",
 )  # fmt: skip
@@ -37,10 +38,10 @@ _LOOK = re.compile(
     rb'input_file_id|approval_request_id)"\s*:|"file_search"|"item_reference"|\\u00',
     re.IGNORECASE,
 )
-_COUNTED = {name: re.compile(rb'"%s"\s*:' % name.encode()) for name in WATCHED}
-"""Keys whose number in the bytes must be their number in what was read."""
-_READS = (Endpoint.RESPONSES, Endpoint.CHAT, Endpoint.MESSAGES, Endpoint.BATCHES)
-_MAY_READ = (Endpoint.IMAGES, Endpoint.IMAGE_EDITS, Endpoint.RAW)
+_STRING = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"(\s*+:)?', re.DOTALL)
+"""The strings of a JSON text, one after the other; those before a colon are keys."""
+_READS = (Endpoint.RESPONSES, Endpoint.CHAT, Endpoint.MESSAGES, Endpoint.COUNT_TOKENS, Endpoint.BATCHES)
+_MAY_READ = (Endpoint.IMAGES, Endpoint.IMAGE_EDITS, Endpoint.OCR)
 """Operations whose bodies may be no JSON."""
 
 
@@ -77,7 +78,7 @@ def open_request(endpoint: Endpoint, body: bytes, seal: Seal, owner: str) -> Uns
 
 
 def _pinned(body: bytes, opened: list[Opened]) -> Unsealed:
-    exact = {one.deployment for one in opened if one.kind in ("response", "item", "container")}
+    exact = {one.deployment for one in opened if one.kind in ("response", "item", "container", "audio")}
     if len(exact) > 1:
         raise BadRequest(
             "The responses and items named in the request were made by different deployments, and none of them knows"
@@ -97,17 +98,17 @@ def _named(endpoint: Endpoint, document: Object) -> Iterator[Found]:
         _plainly(document)
         yield from _in_responses(document)
     elif endpoint is Endpoint.CHAT:
-        yield from references(document.get("messages"))
-    elif endpoint in (Endpoint.IMAGES, Endpoint.IMAGE_EDITS):
+        for message in as_list(document.get("messages")):
+            _plainly_spoken(as_object(message) or {})
+        yield from in_chat_request(document.get("messages"))
+    elif endpoint in _MAY_READ:
         yield from references(document)
     else:
+        _plainly(document)
         if document.get("container") is not None:
             raise not_isolated("container", "containers")
         yield from references(document.get("messages"))
-        if endpoint is Endpoint.RAW:  # whichever operation it is
-            _plainly(document)
-            yield from _in_responses(document)
-            yield from _text(document, "input_file_id", "file")
+        yield from references(document.get("system"))
 
 
 def _in_responses(document: Object) -> Iterator[Found]:
@@ -164,6 +165,14 @@ def _plainly(value: Object) -> None:
             raise BadRequest(f"The field '{key[:60]}' is not written as '{key.lower()}'.", param=key.lower())
 
 
+def _plainly_spoken(message: Object) -> None:
+    """The same for the sound that a message of chat names."""
+    for key, inner in message.items():
+        if key != "audio" and key.lower() == "audio" and isinstance(inner, dict):
+            raise BadRequest("The field 'audio' is not written in small letters.", param="audio")
+    _plainly(as_object(message.get("audio")) or {})
+
+
 def _keys(value: object, depth: int) -> Iterator[str]:
     """All keys at any depth, but for those of the caller's own schemas."""
     if depth > DEPTH_MAX:
@@ -178,11 +187,25 @@ def _keys(value: object, depth: int) -> Iterator[str]:
 
 def _count(body: bytes, document: Object) -> None:
     """Refuse a body in which a key that matters stands twice in one object, or in disguise."""
-    read = dict.fromkeys(_COUNTED, 0)
+    read = dict.fromkeys(WATCHED, 0)
     _tally(document, read, 0)
-    for name, pattern in _COUNTED.items():
-        if len(pattern.findall(body)) != read[name]:
-            raise BadRequest(f"'{name}' stands twice in one object, or is written with escapes. Write it once.")
+    seen = dict.fromkeys(WATCHED, 0)
+    for found in _STRING.finditer(body):
+        if found[2] is None:
+            continue
+        key, plain = found[1], b"\\" not in found[1]
+        name = key.decode() if plain else msgspec.json.decode(b'"%s"' % key, type=str)
+        if not plain and name.lower() in _LOWER:
+            raise _twice(name.lower())
+        if name in seen:
+            seen[name] += 1
+    for name, count in seen.items():
+        if count != read[name]:
+            raise _twice(name)
+
+
+def _twice(name: str) -> BadRequest:
+    return BadRequest(f"'{name}' stands twice in one object, or is written with escapes. Write it once.")
 
 
 def _tally(value: object, read: dict[str, int], depth: int) -> None:

@@ -94,6 +94,24 @@ def in_response(value: object) -> Iterator[Found]:
     yield from references(response.get("tools"))
 
 
+def in_chat_request(value: object) -> Iterator[Found]:
+    """The ids in messages of chat: of files, and of sound that the model said before."""
+    for message in as_list(value):
+        said = as_object((as_object(message) or {}).get("audio"))
+        if said is not None and isinstance(own := said.get("id"), str):
+            yield Found("audio", "id", own)
+    yield from references(value)
+
+
+def in_chat_reply(value: object) -> Iterator[Found]:
+    """The ids of the sound in a chat's reply, or in one event of its stream."""
+    for choice in as_list((as_object(value) or {}).get("choices")):
+        for key in ("message", "delta"):
+            said = as_object((as_object((as_object(choice) or {}).get(key)) or {}).get("audio"))
+            if said is not None and isinstance(own := said.get("id"), str):
+                yield Found("audio", "id", own)
+
+
 def in_event(value: object) -> Iterator[Found]:
     """The ids of one event of a stream of a response."""
     event = as_object(value)

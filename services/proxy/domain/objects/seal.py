@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from services.proxy.domain.admission import Caller, Refused
 
-Kind = Literal["response", "item", "file", "batch", "container"]
+Kind = Literal["response", "item", "file", "batch", "container", "audio"]
 
 TEXT_MAX = 512
 """No id that was sealed here is longer."""
@@ -29,7 +29,13 @@ KEY_BYTES = 64
 KEY_INFO = b"tundish stored objects v1"
 TAG_BYTES = 2
 
-PREFIXES: dict[Kind, str] = {"response": "resp_", "file": "file-", "batch": "batch_", "container": "cntr_"}
+PREFIXES: dict[Kind, str] = {
+    "response": "resp_",
+    "file": "file-",
+    "batch": "batch_",
+    "container": "cntr_",
+    "audio": "audio_",
+}
 _ITEM_PREFIX = re.compile(r"[a-z]{1,12}_")
 _PLAIN_ID = re.compile(r"[A-Za-z]{1,24}[_-][A-Za-z0-9_.\-]{4,200}")
 

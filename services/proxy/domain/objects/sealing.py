@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from services.proxy.domain.objects.positions import Found, Object, as_object, in_event, in_response
+from services.proxy.domain.objects.positions import Found, Object, as_object, in_chat_reply, in_event, in_response
 from services.proxy.domain.objects.seal import Kind, Seal, is_upstream_id
 from services.proxy.domain.sse import data_of
 
@@ -73,6 +73,18 @@ class SealingTransform:
             if len(self._known) < KNOWN_MAX:
                 self._known[name] = known
         return known
+
+
+class SoundSealing(SealingTransform):
+    """Seals the ids by which a chat's later requests name the sound of its replies."""
+
+    def whole(self, body: bytes) -> bytes:
+        """A chat completion for the caller."""
+        return self.exchange(body, in_chat_reply)
+
+    def feed(self, frame: bytes) -> bytes:
+        """One event of a stream for the caller."""
+        return self.exchange(frame, in_chat_reply, data_of(frame)) if b'"audio"' in frame else frame
 
 
 def seal_text(message: str, seal: Seal, owner: str, deployment: str) -> str:

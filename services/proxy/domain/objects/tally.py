@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from services.proxy.domain.asked import Asked
+from services.proxy.domain.failures import failure_of_event, read_failure
 from services.proxy.domain.meters import content_tokens, read_reply, trusted
 from services.proxy.domain.paths import Endpoint
 from shared.events import Measured
@@ -67,12 +68,15 @@ class Tally:
         self.lines = 0
 
     def add(self, line: bytes) -> None:
-        """Count one line of an output file; what is no answer that was served counts nothing."""
+        """Count one line of an output or error file. What was not served counts nothing, but for a prompt that the
+        content filter has read: its size is the mean of the batch's lines."""
         try:
             answer = _line.decode(line).response
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return
         if answer is None or answer.status_code != 200:
+            if _filtered(line, answer):
+                self._count(None, Usage(input=self._guess, tier=BATCH), "estimated")
             return
         body = bytes(answer.body)
         reading = trusted(read_reply(self._wire, body, "application/json", self._asked), self._wire, self._deployment)
@@ -97,6 +101,14 @@ class Tally:
         group.usage = added(group.usage, usage)
         group.lines += 1
         self.lines += 1
+
+
+def _filtered(line: bytes, answer: _Answer | None) -> bool:
+    """Whether the content filter refused a line: by the answer to it, or by the line's own `error`."""
+    if answer is not None and answer.status_code:
+        return read_failure(answer.status_code, bytes(answer.body)).filtered
+    failure = failure_of_event(line)
+    return failure is not None and failure.filtered
 
 
 def added(one: Usage, other: Usage) -> Usage:

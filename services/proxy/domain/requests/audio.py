@@ -45,8 +45,9 @@ def read_sound(body: bytes, path_model: str | None, content_type: str, endpoint:
         raise BadRequest("Send the sound as one part 'file' with a file name, such as 'speech.mp3'.", param="file")
     file = files[0]
     prompt = text_of(form, body, "prompt") or ""
+    named = text_of(form, body, "model")
     return Asked(
-        model=model_of(path_model or text_of(form, body, "model")),
+        model=model_of(path_model or named),
         endpoint=endpoint,
         stream=flag_of(form, body, "stream"),
         output_cap=0,

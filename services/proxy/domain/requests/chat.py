@@ -14,6 +14,10 @@ from services.proxy.domain.requests.reading import (
     tier_of,
 )
 
+NULL = msgspec.Raw(b"null")
+SEARCH = ("web_search_options",)
+"""How a chat completion asks for a search of the web."""
+
 _LIST = ord("[")
 
 
@@ -31,6 +35,7 @@ class _Chat(msgspec.Struct, gc=False):
     n: int | None = None
     service_tier: msgspec.Raw = ABSENT
     modalities: msgspec.Raw = ABSENT
+    web_search_options: msgspec.Raw = ABSENT
 
 
 _decode = msgspec.json.Decoder(_Chat).decode
@@ -62,5 +67,6 @@ def read_chat(body: bytes, path_model: str | None) -> Asked:
         max_completion_tokens=other,
         parts=tuple(parts),
         tier="" if said.service_tier is ABSENT else tier_of(said.service_tier),
+        hosted=() if said.web_search_options is ABSENT or said.web_search_options == NULL else SEARCH,
         spoken=said.modalities is not ABSENT and b'"audio"' in bytes(said.modalities),
     )

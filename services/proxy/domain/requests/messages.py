@@ -5,6 +5,7 @@ import msgspec
 from services.proxy.domain.asked import Asked, BadRequest
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.requests.reading import ABSENT, cap_of, is_list, model_of
+from services.proxy.domain.unpriced import HostedTool, hosted_by_claude
 
 
 class _Message(msgspec.Struct):
@@ -16,6 +17,7 @@ class _Messages(msgspec.Struct):
     messages: list[_Message] | None = None
     max_tokens: int | None = None
     stream: bool | None = None
+    tools: list[HostedTool] | None = None
 
 
 _body = msgspec.json.Decoder(_Messages)
@@ -36,6 +38,7 @@ def read_messages(body: bytes, path_model: str | None) -> Asked:
         output_cap=cap,
         max_tokens=cap,
         parts=_lists(said),
+        hosted=hosted_by_claude(said.tools or ()),
     )
 
 

@@ -23,6 +23,13 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _QUOTED = rf"\"([ !#-\[\]-~]{{1,{BOUNDARY_MAX}}})\""
 _PLAIN = rf"([A-Za-z0-9'()+_,./:=?-]{{1,{BOUNDARY_MAX}}})\s*(?:;|\Z)"
 _BOUNDARY = re.compile(rf";\s*boundary=(?:{_QUOTED}|{_PLAIN})", re.IGNORECASE)
+_NAME = re.compile(r"[A-Za-z0-9_]{1,64}(?:\[[A-Za-z0-9_]{0,64}\]){0,4}")
+"""Names of fields, none of which two readers take for different ones: no escapes, spaces or letters beyond ASCII."""
+_DISPOSITION = "Content-Disposition"
+_PARAMETER = r"; ?(name|filename\*?)=(?:\"(?:[^\"\\]|\\[^\"])*\"|[^\s;\"\\]+)"
+_PARAMETERS = re.compile(_PARAMETER, re.IGNORECASE)
+_HEAD = re.compile(rf"form-data(?:{_PARAMETER})+;?", re.IGNORECASE)
+"""How a part is named, as all programs write it: nothing in it that some readers take for an end and others do not."""
 _NUMBER = re.compile(r"[0-9]{1,12}")
 _TRUE, _FALSE = ("true", "1"), ("false", "0", "")
 
@@ -69,13 +76,19 @@ def content_type_of(form: Form) -> str:
 
 
 def text_of(form: Form, body: bytes, name: str) -> str | None:
-    """A field's text, None when it was not sent. Raises BadRequest when it was sent twice or is no text."""
-    found = [part for part in form.parts if part.name == name]
+    """A field's text, None when it was not sent.
+
+    Raises BadRequest when it was sent twice, as a file or as no text, or under a name that another reader may take for
+    it (`model[]`, `Model`).
+    """
+    found = [part for part in form.parts if part.name.partition("[")[0].lower() == name]
     if not found:
         return None
     if len(found) > 1:
         raise BadRequest(f"'{name}' is sent twice: send it once.", param=name)
     part = found[0]
+    if part.name != name or part.filename is not None:
+        raise BadRequest(f"'{name}' must be sent as a text, in a part of exactly this name.", param=name)
     if part.end - part.start > TEXT_BYTES_MAX:
         raise BadRequest(f"'{name}' is longer than {TEXT_BYTES_MAX} bytes.", param=name)
     try:
@@ -103,7 +116,10 @@ def flag_of(form: Form, body: bytes, name: str) -> bool:
 
 
 def with_model(form: Form, body: bytes, model: str) -> bytes:
-    """The body with another model in it, or with a model where there was none; all else is byte for byte the same."""
+    """The body with another model in it, or with a model where there was none; all else is byte for byte the same.
+
+    The form is one whose `model` was read with `text_of`, so that nobody finds another one in it.
+    """
     name = model.encode()
     for part in form.parts:
         if part.name == "model":
@@ -118,9 +134,20 @@ def _part(segment: MultipartSegment, body: bytes, at: int, delimiter: bytes) -> 
     end = body.find(delimiter, start)
     if at < 0 or start < 4 or end < 0:
         raise _broken("a part has no end")
+    _check_head(segment)
     if not segment.name:
         raise _broken("a part has no name")
+    if _NAME.fullmatch(segment.name) is None:
+        raise _broken(f"no field is named '{quoted(segment.name)}'")
     return Part(name=segment.name, filename=segment.filename, start=start, end=end)
+
+
+def _check_head(segment: MultipartSegment) -> None:
+    """Refuse a part whose name another reader may find elsewhere: in a second header, parameter or notation."""
+    given = [value for name, value in segment.headerlist if name == _DISPOSITION]
+    names = [name.lower() for value in given for name in _PARAMETERS.findall(value)]
+    if len(given) != 1 or _HEAD.fullmatch(given[0]) is None or len(set(names)) != len(names):
+        raise _broken("the name of a part could be read in more than one way")
 
 
 def _boundary(content_type: str) -> str:

@@ -1,14 +1,15 @@
 """Parameters that reasoning models do not take: the cap by its other name, and sampling.
 
-`max_tokens` becomes `max_completion_tokens`. Sampling is refused by name, unless it says no more than the default does,
-the configuration has it dropped, or the caller turns reasoning off: newer models sample again then, and Foundry knows
-which. All other fields keep their bytes and their order.
+`max_tokens` becomes `max_completion_tokens`. Sampling is refused by name where the model never takes it, unless it says
+no more than the default does, the configuration has it dropped, or the caller turns reasoning off. Models that may run
+with reasoning off are asked themselves; with them sampling is dropped, where the configuration says so, only beside an
+effort. All other fields keep their bytes and their order.
 """
 
 import msgspec
 
 from services.proxy.domain.asked import BadRequest
-from services.proxy.domain.requests.reading import UNREADABLE, unreadable
+from services.proxy.domain.requests.reading import ABSENT, UNREADABLE, unreadable
 from services.proxy.domain.requests.writing import Fields
 
 OLD_CAP, NEW_CAP = "max_tokens", "max_completion_tokens"
@@ -28,6 +29,8 @@ HARMLESS: dict[str, tuple[object, ...]] = {
 """Parameters that reasoning models do not take, and the values that say no more than leaving them out."""
 
 _NULL = (b"", b"null")
+RESTING = (*_NULL, NO_REASONING)
+"""Efforts with which a model that can do without reasoning may be doing without."""
 
 
 class _Touched(msgspec.Struct, gc=False):
@@ -41,27 +44,34 @@ class _Touched(msgspec.Struct, gc=False):
     logprobs: msgspec.Raw = msgspec.Raw()
     top_logprobs: msgspec.Raw = msgspec.Raw()
     logit_bias: msgspec.Raw = msgspec.Raw()
+    reasoning_effort: msgspec.Raw = msgspec.Raw()
 
 
 _touched = msgspec.json.Decoder(_Touched)
 _NOTHING = _Touched()
 
 
-def touches(body: bytes) -> bool:
-    """Whether a chat body has any field that a reasoning model does not take as it is. Raises BadRequest for what is
-    no JSON."""
+def touches(body: bytes, *, refuses_sampling: bool, drop_params: bool) -> bool:
+    """Whether a reasoning model may not take a chat body as it is. Raises BadRequest for what is no JSON."""
     try:
-        return _touched.decode(body) != _NOTHING
+        said = _touched.decode(body)
     except UNREADABLE as error:
         raise unreadable(error) from error
+    effort, said.reasoning_effort = bytes(said.reasoning_effort), ABSENT
+    if said == _NOTHING:
+        return False
+    if said.max_tokens or refuses_sampling:
+        return True
+    return drop_params and effort not in RESTING
 
 
-def for_reasoning(fields: Fields, *, drop_params: bool) -> Fields:
+def for_reasoning(fields: Fields, *, refuses_sampling: bool, drop_params: bool) -> Fields:
     """The fields of a chat body as a reasoning model takes them.
 
     Raises BadRequest `unsupported_parameter`, naming the field, for what it does not take and is not to be dropped.
     """
-    sampling = bytes(fields.get(EFFORT, b"")) == NO_REASONING
+    effort = bytes(fields.get(EFFORT, b""))
+    sampling = effort == NO_REASONING if refuses_sampling else effort in RESTING or not drop_params
     both = bytes(fields.get(NEW_CAP, b"")) not in _NULL
     found: Fields = {}
     for name, raw in fields.items():

@@ -5,6 +5,7 @@ import msgspec
 from services.proxy.domain.asked import Asked
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.requests.reading import ABSENT, cap_of, field_of, is_list, model_of, starts, tier_of
+from services.proxy.domain.unpriced import HostedTool, hosted_tools
 from shared.pricing import Usage
 
 EARLIER_TOKENS = 8_000
@@ -17,10 +18,6 @@ OWN_TOOLS = ("function", "custom", None)
 NULL = (b"", b"null")
 
 
-class _Tool(msgspec.Struct):
-    type: str | None = None
-
-
 class _Responses(msgspec.Struct):
     model: str | None = None
     input: msgspec.Raw = ABSENT
@@ -30,7 +27,7 @@ class _Responses(msgspec.Struct):
     previous_response_id: msgspec.Raw = ABSENT
     conversation: msgspec.Raw = ABSENT
     prompt: msgspec.Raw = ABSENT
-    tools: list[_Tool] | None = None
+    tools: list[HostedTool] | None = None
     service_tier: msgspec.Raw = ABSENT
 
 
@@ -70,6 +67,7 @@ def read_responses(body: bytes, path_model: str | None) -> Asked:
         tier=tier_of(said.service_tier),
         background=bool(said.background),
         guess=Usage(input=named),
+        hosted=hosted_tools(said.tools or ()),
     )
 
 

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from services.proxy.domain.asked import BadRequest
 from services.proxy.domain.requests.reading import UNREADABLE, starts, unreadable
 
 Fields = dict[str, msgspec.Raw]
@@ -24,11 +25,15 @@ def outgoing_body(body: bytes, *, model: str | None, inject_usage: bool) -> byte
 def outgoing_fields(body: bytes, *, model: str | None, inject_usage: bool) -> Fields:
     """The fields of the body for Foundry, to be looked at and written. Raises BadRequest for what is no JSON.
 
-    A field that stood twice stands once, so that nobody reads another one than we do.
+    A field that stood twice stands once, so that nobody reads another one than we do; a model's name in other letters,
+    which some readers take for it, is refused.
     """
     try:
         fields = _fields.decode(body)
         if model is not None:
+            for name in fields:
+                if len(name) == 5 and name != "model" and name.lower() == "model":
+                    raise BadRequest(f"The field '{name}' is not written as 'model'.", param="model")
             fields["model"] = msgspec.Raw(_encode(model))
         if inject_usage:
             given = fields.get("stream_options")

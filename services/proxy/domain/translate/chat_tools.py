@@ -97,7 +97,9 @@ def _json_choice(*, may_call: bool) -> Json:
 def _name(tool: Tool, field: str) -> str:
     if tool.type != "function" or tool.function is None:
         inexpressible(
-            field, f"{field}: tools of type '{quoted(tool.type)}' are not known to Claude here. Send type 'function'."
+            field,
+            f"{field}: a tool of type '{quoted(tool.type)}' cannot be given to Claude over chat completions. Send type"
+            " 'function', or call /v1/messages with Claude's own tools.",
         )
     if tool.function.name == JSON_TOOL:
         inexpressible(field, f"{field}: the name '{JSON_TOOL}' is taken by the gateway. Give the tool another name.")

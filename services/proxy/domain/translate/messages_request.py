@@ -90,12 +90,14 @@ def to_chat(
     reasoning: bool,
     inject_usage: bool,
     effort_with_tools: bool = True,
+    refuses_sampling: bool = True,
 ) -> bytes:
     """The chat completions body for a Messages body. Raises BadRequest.
 
     `model`: None leaves the caller's name. `cap_field`: `max_tokens` or `max_completion_tokens`. `reasoning`: the
-    model reasons, so it takes an effort and no sampling. `inject_usage`: a stream is to report its usage.
-    `effort_with_tools`: False for reasoning models that take tools over chat completions only with the effort `none`.
+    model reasons, so it takes an effort. `inject_usage`: a stream is to report its usage. `effort_with_tools`: False
+    for reasoning models that take tools over chat completions only with the effort `none`. `refuses_sampling`: False
+    for those that sample while they do not reason, and say themselves when they do not.
     """
     strict = Strictness(drop_params=drop_params, target=TARGET)
     with caller_json():
@@ -113,7 +115,8 @@ def to_chat(
         effort = _effort(said) if effort_with_tools or not said.tools else NO_EFFORT
         if reasoning and effort is not None:
             made["reasoning_effort"] = effort
-        made.update(_sampling(said, strict, reasoning=reasoning))
+        asleep = not refuses_sampling and (effort in (None, NO_EFFORT) or not drop_params)
+        made.update(_sampling(said, strict, samples=asleep or not reasoning))
         if said.stream is not None:
             made["stream"] = said.stream
         if said.stream and inject_usage:
@@ -146,14 +149,14 @@ def _effort(said: MessagesRequest) -> str | None:
     return effort_of(thinking.budget_tokens)
 
 
-def _sampling(said: MessagesRequest, strict: Strictness, *, reasoning: bool) -> Json:
+def _sampling(said: MessagesRequest, strict: Strictness, *, samples: bool) -> Json:
     made: Json = {}
     for field, value in (("temperature", said.temperature), ("top_p", said.top_p)):
         if value is None:
             continue
         if not 0 <= value <= 1:
             malformed(field, f"'{field}' must be between 0 and 1.")
-        if not reasoning:
+        if samples:
             made[field] = value
         elif value != 1:
             strict.refuse(field, "cannot be set for a reasoning model")
