@@ -3,14 +3,13 @@
 import asyncio
 import hmac
 import logging
-import re
 from time import perf_counter_ns
-from typing import Any, NamedTuple
-from urllib.parse import parse_qs
+from typing import Any
 
 from services.proxy.answers import Headers, Receive, Send, send_failure, send_json
 from services.proxy.background import Background
 from services.proxy.body import Patience, read_body
+from services.proxy.choosing import Choosing
 from services.proxy.directory import Directory
 from services.proxy.domain.admission import Caller, Refused, check_caller, check_model
 from services.proxy.domain.asked import Asked
@@ -18,12 +17,11 @@ from services.proxy.domain.choice import Models
 from services.proxy.domain.deployments import Deployment, Way
 from services.proxy.domain.estimate import prompt_tokens
 from services.proxy.domain.failures import own_failure
-from services.proxy.domain.objects import Places, Seal, SealingTransform, SoundSealing, open_request, owner_of
+from services.proxy.domain.objects import Places, Seal, SealingTransform, SoundSealing, owner_of
 from services.proxy.domain.paths import Endpoint, Route
 from services.proxy.domain.prepare import NoPrice, prepare
-from services.proxy.domain.raw import RawOperation, offered, raw_operation, raw_way
 from services.proxy.domain.refusal import budget_refused, ledger_unreachable
-from services.proxy.domain.requests import read_request
+from services.proxy.domain.refused import FINAL, missing_key, no_price
 from services.proxy.domain.transform import Transform
 from services.proxy.domain.translate.transforms import translation_of
 from services.proxy.holds import Denied, Hold, Unreachable
@@ -40,28 +38,7 @@ from shared.tasks import Supervisor
 
 log = logging.getLogger(__name__)
 
-RESPONSES = Endpoint.RESPONSES
-NAMING = (
-    RESPONSES,
-    Endpoint.MESSAGES,
-    Endpoint.COUNT_TOKENS,
-    Endpoint.IMAGES,
-    Endpoint.IMAGE_EDITS,
-    Endpoint.OCR,
-)
-ESCAPED = re.compile(rb"\\u00[4-7]")
-"""A letter that is written with an escape, as no program does."""
-"""Operations whose bodies may name stored objects anywhere; chat completions do in lists of parts only."""
-FINAL = ((b"x-should-retry", b"false"),)
 ESTIMATED = ((b"x-tundish-estimated", b"true"),)
-
-
-class Chosen(NamedTuple):
-    """Where a call goes, and the body it takes there (ids opened)."""
-
-    deployment: Deployment
-    way: Way
-    body: bytes
 
 
 class Inference:
@@ -97,7 +74,7 @@ class Inference:
         self._follow = follow
         self._stream = StreamRelay(till, tasks)
         self._seal = seal
-        self._places = places
+        self._choosing = Choosing(models, places, seal)
         self._master_key = master_key.encode()
         self.body_bytes_max = body_bytes_max
         self.default_output = default_output_tokens
@@ -135,11 +112,11 @@ class Inference:
         headers = dict(scope["headers"])
         caller = self.caller(headers)
         body = await read_body(headers, receive, self.body_bytes_max, self.patience)
-        asked = self._read(route, headers, body)
+        asked = self._choosing.read(route, headers, body)
         check_model(caller, asked.model, asked.model in self.models)
         if asked.background:
             self._check_background(asked)
-        deployment, way, body = self._choose(route, scope, caller, asked, body)
+        deployment, way, body = self._choosing.choose(route, scope, caller, asked, body)
         if asked.endpoint is Endpoint.COUNT_TOKENS and not way.url:
             await send_json(send, 200, {"input_tokens": prompt_tokens(asked, body, deployment.facts)}, ESTIMATED)
             return
@@ -151,34 +128,6 @@ class Inference:
         finally:
             self.end(call)
             self.left()
-
-    # ---- what is asked, and of whom ----------------------------------------------------------------------
-
-    def _read(self, route: Route, headers: dict[bytes, bytes], body: bytes) -> Asked:
-        """What the body asks for. Raises BadRequest, or Refused for a raw path that is not offered."""
-        endpoint = route.endpoint
-        if endpoint is Endpoint.CHAT:
-            return read_request(body, endpoint, route.model)
-        if endpoint is Endpoint.RAW:
-            endpoint = raw_of(route)[0].reads
-        content_type = headers.get(b"content-type", b"application/json").decode("latin-1")
-        return read_request(body, endpoint, route.model, content_type)
-
-    def _choose(self, route: Route, scope: Any, caller: Caller, asked: Asked, body: bytes) -> Chosen:
-        """The deployment that serves, its way, and the body with the ids that Foundry knows. Raises Refused."""
-        deployment: Deployment | None = None
-        if asked.parts or asked.endpoint in NAMING or (asked.endpoint is Endpoint.CHAT and may_name(body)):
-            opened = open_request(asked.endpoint, body, self._seal, owner_of(caller))
-            deployment = self._places.pinned(asked.model, opened, asked.endpoint)
-            body = opened.body
-        if deployment is None:
-            deployment = self.models.next(asked.model)
-        if route.endpoint is Endpoint.RAW:
-            return Chosen(deployment, self._raw_way(route, scope, deployment), body)
-        way = deployment.ways.get(asked.endpoint)
-        if way is None:
-            raise not_served(asked.model, asked.endpoint, deployment)
-        return Chosen(deployment, way, body)
 
     def _check_background(self, asked: Asked) -> None:
         """Raises Refused for a background response that could not be followed to its end."""
@@ -198,16 +147,6 @@ class Inference:
                 kind="server_error",
                 headers=((b"retry-after", b"5"),),
             )
-
-    def _raw_way(self, route: Route, scope: Any, deployment: Deployment) -> Way:
-        operation, named = raw_of(route)
-        if named not in (None, deployment.name, deployment.model):
-            raise Refused(404, "not_found", f"The path names another deployment than that of '{deployment.model}'.")
-        versions = parse_qs(scope["query_string"].decode("latin-1")).get("api-version", [None])
-        way = raw_way(operation, deployment, versions[-1])
-        if way is None:
-            raise Refused(404, "not_supported", f"The model '{deployment.model}' has no such path in Foundry.")
-        return way
 
     def call(
         self, caller: Caller, route: Route, asked: Asked, deployment: Deployment, way: Way, body: bytes, started_ns: int
@@ -341,7 +280,7 @@ class Inference:
         if call.way.translation is not None:
             created = int(self._clock.now().timestamp())
             return translation_of(call.way.translation, call.asked, call_id=call.call_id, created=created)
-        if call.asked.endpoint is RESPONSES:
+        if call.asked.endpoint is Endpoint.RESPONSES:
             return SealingTransform(self._seal, owner_of(call.caller), call.deployment.id)
         if call.asked.spoken and call.asked.endpoint is Endpoint.CHAT:
             return SoundSealing(self._seal, owner_of(call.caller), call.deployment.id)
@@ -366,63 +305,6 @@ class Inference:
         await send_failure(send, call.route.dialect, failure, told, call.call_id)
 
 
-def missing_key() -> Refused:
-    """A request without a credential."""
-    return Refused(
-        401,
-        "missing_api_key",
-        "No API key was sent. Send a virtual key as 'Authorization: Bearer sk-…' or 'api-key: sk-…'.",
-        kind="authentication_error",
-    )
-
-
-def may_name(body: bytes) -> bool:
-    """Whether a chat whose messages are plain texts may still name what is stored: sound that was said before, or
-    something that is written so that another reader finds what we do not."""
-    small = body.lower()
-    if b'"audio"' in small or b"file_id" in small or small.count(b'"messages"') > 1:
-        return True
-    return b"\\u00" in small and ESCAPED.search(small) is not None
-
-
 def is_stream(reply: Reply) -> bool:
     """Whether a reply comes as server-sent events."""
     return (reply.header("content-type") or "").lower().startswith("text/event-stream")
-
-
-def raw_of(route: Route) -> tuple[RawOperation, str | None]:
-    """The row of a raw path and the deployment that it names. Raises Refused."""
-    provider = route.provider or ""
-    found = raw_operation(provider, route.rest)
-    if found is None:
-        raise Refused(
-            404,
-            "not_supported",
-            f"'{route.rest}' is not passed on behind /{provider}/{{model}}/. These paths are: {offered(provider)}.",
-        )
-    return found
-
-
-def not_served(model: str, endpoint: Endpoint, deployment: Deployment) -> Refused:
-    """A model that has no such operation."""
-    served = ", ".join(sorted(way for way in deployment.ways))
-    return Refused(
-        400,
-        "endpoint_not_supported",
-        f"The model '{model}' does not serve {endpoint}. It serves: {served}.",
-        param="model",
-        headers=FINAL,
-    )
-
-
-def no_price(model: str, what: str | None = None) -> Refused:
-    """A model, or something of it, that has no known price."""
-    priced = "No price is known" if what is None else f"No price for {what} is known"
-    return Refused(
-        503,
-        "price_unknown",
-        f"{priced} for the model '{model}', so it is not served. The platform team must set model_info.base_model or a"
-        " price in the gateway's configuration, or say model_info.unpriced: allow.",
-        kind="server_error",
-        headers=FINAL,
-    )

@@ -20,7 +20,8 @@ from services.proxy.domain.failures import caller_failure, own_failure, read_fai
 from services.proxy.domain.paths import Endpoint, Route
 from services.proxy.domain.prices import PriceBook
 from services.proxy.domain.realtime import QUERY_WORDS, key_of_subprotocols, session_url
-from services.proxy.inference import Inference, missing_key, not_served
+from services.proxy.domain.refused import missing_key, not_served
+from services.proxy.inference import Inference
 from services.proxy.realtime_session import Clockwork, Session
 from services.proxy.realtime_turns import Turns
 from services.proxy.till import Till

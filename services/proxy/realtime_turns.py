@@ -21,7 +21,8 @@ from services.proxy.domain.paths import Endpoint, Route
 from services.proxy.domain.prepare import Prepared
 from services.proxy.domain.prices import PriceBook
 from services.proxy.domain.realtime import ServerEvent
-from services.proxy.inference import FINAL, Inference, no_price
+from services.proxy.domain.refused import FINAL, no_price
+from services.proxy.inference import Inference
 from services.proxy.journal import JournalError
 from services.proxy.till import Call, Till
 from shared.events import Outcome

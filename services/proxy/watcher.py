@@ -49,6 +49,8 @@ GIVE_UP_AFTER = timedelta(days=35)
 """When Foundry has said nothing for so long, the estimate is charged, marked `lost`."""
 CREATING_FOR = timedelta(hours=1)
 """How long a batch is looked for of which it is not known whether Foundry has taken it on."""
+CHARGED_COUNTS_MS = 10_000
+"""How long charged work still counts as under way: the ledger has it by then, and what proxies held idle went back."""
 LIST_PAGES_MAX = 10
 LOOK_MAX_S = 100.0
 BATCH_OUTCOMES: dict[str, Outcome] = {"completed": "ok", "cancelled": "client_gone", "expired": "timeout"}
@@ -95,6 +97,7 @@ class Watcher:
         self._clock = clock
         self._name = name
         self._entries: dict[str, Pending] = {}
+        self._charged: dict[str, tuple[int, Pending]] = {}
         self._soon = asyncio.Event()
         self._hurried: set[str] = set()
         self.booked = 0
@@ -114,7 +117,7 @@ class Watcher:
             return
         pending = msgspec.json.decode(value, type=Pending)
         if pending.state == "booked":
-            self._entries.pop(key, None)
+            self._end(key)
         else:
             self._entries[key] = pending
 
@@ -134,13 +137,15 @@ class Watcher:
         return [(key, pending) for key, pending in self._entries.items() if pending.owner == owner]
 
     def under_way(self, accounts: Container[AccountId]) -> int:
-        """What the work that is still to be charged to any of these accounts is likely to cost, in nano-dollars.
+        """What the work that is still to be charged to any of these accounts is likely to cost, in nano-dollars; what
+        has just been charged counts too, until the accounts are sure to show it.
 
         A response that its process still follows has a hold of its own.
         """
+        self._forget()
         return sum(
             pending.estimate_nusd
-            for pending in self._entries.values()
+            for pending in (*self._entries.values(), *(pending for _, pending in self._charged.values()))
             if pending.state != "running" and any(budget.account in accounts for budget in pending.budgets)
         )
 
@@ -173,6 +178,7 @@ class Watcher:
 
     async def tick(self) -> None:
         """Look at what is due, a few at a time."""
+        self._forget()
         due = self._due()
         for at in range(0, len(due), LOOKS_AT_ONCE):
             async with asyncio.TaskGroup() as group:
@@ -182,6 +188,20 @@ class Watcher:
     async def look(self, key: str) -> Look:
         """Look at one piece of work now, whoever has claimed it: charged, not done yet, or not to be found out."""
         return await self._look_safely(key, force=True)
+
+    def _end(self, key: str) -> None:
+        pending = self._entries.pop(key, None)
+        if pending is not None:
+            self._charged[key] = (self._now_ms() + CHARGED_COUNTS_MS, pending)
+
+    def _forget(self) -> None:
+        """Let go of what was charged long enough ago; the oldest stands first."""
+        now_ms = self._now_ms()
+        while self._charged:
+            key = next(iter(self._charged))
+            if self._charged[key][0] > now_ms:
+                return
+            del self._charged[key]
 
     def _due(self) -> list[str]:
         now_ms = self._now_ms()
@@ -227,7 +247,7 @@ class Watcher:
         self._entries[key] = claimed
         looked, again = await self._advance(key, claimed)
         if looked == "settled":
-            self._entries.pop(key, None)
+            self._end(key)
             self.booked += 1
             return looked
         released = msgspec.structs.replace(again, claimed_by="", claimed_ms=0)

@@ -46,6 +46,15 @@ SPELLINGS = (
     Spelling(name="deleted", says="the id of an object that its owner has deleted"),
 )
 
+DELETED: tuple[Kind, ...] = ("response", "file", "output")
+"""Kinds of which the owner has deleted one."""
+
+
+def spellings_of(kind: Kind) -> list[Spelling]:
+    """The spellings that are tried of a kind."""
+    return [one for one in SPELLINGS if one.name != "deleted" or kind in DELETED]
+
+
 WHO = {
     "another team": "a key of another team of the same organization",
     "no team": "a key without a team",

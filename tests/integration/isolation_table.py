@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.integration.isolation import (
     CLOSED,
+    DELETED,
     EVENTS,
     HANDSHAKES,
     NOT_OFFERED,
@@ -12,6 +13,7 @@ from tests.integration.isolation import (
     SPELLINGS,
     STRANGE_ITEMS,
     WHO,
+    spellings_of,
 )
 
 PAGE = Path(__file__).parents[2] / "docs" / "isolation.md"
@@ -33,7 +35,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def render() -> str:
     """The whole page."""
-    attempts = len(PLACES) * len(SPELLINGS) * len(WHO)
+    attempts = sum(len(spellings_of(one.kind)) for one in PLACES) * len(WHO)
     parts = [
         HEAD,
         "## Who tries, and how\n",
@@ -42,9 +44,11 @@ def render() -> str:
         "Two keys of one team share everything: for each place below the owner's mate is let in where the owner is. A\n"
         "mate who may not use the model of an object gets 403 `model_not_allowed`. A key cannot change its team.\n",
         "## 404, as for an id that nobody ever had\n",
-        f"{len(PLACES)} places × {len(SPELLINGS)} spellings × {len(WHO)} strangers = {attempts} attempts. Each gets\n"
+        f"{len(PLACES)} places, {len(WHO)} strangers, and each spelling that the kind has ({', '.join(DELETED)} are\n"
+        f"those that are deleted): {attempts} attempts. Each gets\n"
         "status 404 and, byte for byte, the body that an id gets which never existed. Foundry is not asked. Lists\n"
-        "show a stranger nothing.\n",
+        "show a stranger nothing. One exception: a space at the end of an id in a path makes another path of it,\n"
+        "whose 404 has words of its own, the same for every id.\n",
         table(("place", "kind of object"), ((f"`{one.name}`", one.kind) for one in PLACES)),
         "## 404, because nobody is served there\n",
         "The same words for every id, whoever asks.\n",

@@ -334,6 +334,22 @@ async def test_a_caller_who_breaks_off_pays_what_was_made(surfaces: Stack, ledge
     assert (await settled(ledger)).nusd > 0
 
 
+@pytest.mark.parametrize("pieces", [1, 20])
+async def test_a_message_that_is_too_long_ends_the_session_in_words(
+    surfaces: Stack, ledger: Ledger, pieces: int
+) -> None:
+    """Whole, as long as the server takes a frame; in pieces, longer than that."""
+    text = json.dumps({"type": "input_audio_buffer.append", "audio": "A" * (15_900_000 if pieces == 1 else 17_000_000)})
+    step = -(-len(text) // pieces)
+    async with talk(surfaces.url, PATH, headers=bearer(ledger.mint())) as session:
+        await session.until("session.created")
+        parts = [text[at : at + step] for at in range(0, len(text), step)]
+        await session.connection.send(text if pieces == 1 else parts)
+        events, code, reason = await session.end()
+        assert (events[-1]["error"]["code"], code, reason) == ("message_too_large", 1009, "message_too_large")
+    assert await settled(ledger) is not None
+
+
 @pytest.mark.parametrize("kind", ["reset", "midstream_error"])
 async def test_an_answer_that_breaks_off_in_foundry_is_charged_at_its_hold(
     surfaces: Stack, ledger: Ledger, kind: str

@@ -84,7 +84,8 @@ def call_of(
         prepared=SimpleNamespace(inject=inject),
         transform=transform,
         deployment=SimpleNamespace(
-            name="chat-mini", id="d-1", base="", host=HOST, headers=(("api-key", KEY),), secrets=(HOST, KEY), facts=ModelFacts()
+            name="chat-mini", id="d-1", base="", host=HOST, headers=(("api-key", KEY),), secrets=(HOST, KEY),
+            facts=ModelFacts(),
         ),
         call_id="call-1",
         model="public",

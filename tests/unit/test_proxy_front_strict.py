@@ -156,7 +156,7 @@ async def test_an_image_holds_the_whole_window(plane: DataPlane) -> None:
         ({"messages": IMAGE, "model": "mystery"}, "messages[0].content[0].image_url"),
         ({"enhancements": {}}, "enhancements"),
         ({"service_tier": "priority"}, "service_tier"),
-        ({"data_sources": []}, "data_sources"),
+        ({"mystery_option": []}, "mystery_option"),
         ({"modalities": ["audio"]}, "modalities"),
         ({"max_tokens": 0}, "max_tokens"),
     ],

@@ -429,6 +429,8 @@ def test_a_realtime_answer_divides_the_cached_part_as_it_says() -> None:
 
 def test_a_cancelled_realtime_answer_may_not_say() -> None:
     assert realtime.usage_of_response_done(done(None)) is None
+    timed = {"type": "duration", "seconds": 2.5}
+    assert realtime.usage_of_response_done(done(timed)) == Usage(milliseconds=2_500)
     assert realtime.usage_of_response_done(b"nonsense") is None
     assert realtime.usage_of_response_done(done({"input_tokens": -1})) is None
 

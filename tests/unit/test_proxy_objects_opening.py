@@ -119,6 +119,14 @@ def test_what_is_stored_for_all_together_is_refused_by_name(content: Any) -> Non
     assert refused.value.param is not None
 
 
+@pytest.mark.parametrize("key", ["data_sources", "dataSources", "DATA_SOURCES", "data_s\\u006furces"])
+def test_search_indexes_by_the_gateways_identity_are_refused(key: str) -> None:
+    body = b'{"model":"m","messages":[{"role":"user","content":"x"}],"%s":[{"type":"azure_search"}]}' % key.encode()
+    with pytest.raises(Refused) as refused:
+        opened(Endpoint.CHAT, body)
+    assert (refused.value.status, refused.value.code) == (400, "not_isolated")
+
+
 def test_a_container_by_id_is_refused_for_claude_too() -> None:
     with pytest.raises(Refused):
         opened(Endpoint.MESSAGES, b'{"model":"m","container":"c","messages":[]}')

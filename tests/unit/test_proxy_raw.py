@@ -139,6 +139,13 @@ def test_paths_of_one_vendor_lead_nowhere_for_the_models_of_another() -> None:
         assert raw_way(found[0], GPT, None) is None
 
 
+def test_claude_has_none_of_the_common_paths() -> None:
+    for rest in ("models/chat/completions", "openai/v1/chat/completions", "models/embeddings"):
+        found = raw_operation("azure_ai", rest)
+        assert found is not None
+        assert raw_way(found[0], CLAUDE, None) is None
+
+
 def test_no_row_goes_by_way_of_a_translation() -> None:
     found = raw_operation("azure_ai", str(Endpoint.CHAT))
     assert found is not None

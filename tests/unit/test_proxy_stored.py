@@ -10,6 +10,7 @@ import pytest
 
 from services.proxy.domain.object_records import ObjectRecord, Pending
 from services.proxy.upstream import UpstreamError
+from services.proxy.watcher import CHARGED_COUNTS_MS
 from shared.events import UsageRecorded
 from shared.money import usd_text
 from tests.support.stored_world import (
@@ -268,6 +269,9 @@ async def test_batches_under_way_count_when_the_next_one_begins(tmp_path: Path) 
     world.clock.advance(60)
     await world.one.watcher.tick()
     assert world.one.watcher.waiting == 0
+    again = await world.ask("limited", "POST", "/v1/batches", new_batch(name))
+    assert again.status == 402, "the accounts may not show yet what has just been charged"
+    world.clock.advance(CHARGED_COUNTS_MS / 1_000)
     again = await world.ask("limited", "POST", "/v1/batches", new_batch(name))
     assert again.status == 200, "what is charged is not under way any more"
     await world.close()

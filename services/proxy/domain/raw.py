@@ -104,12 +104,16 @@ def raw_operation(provider: str, rest: str) -> tuple[RawOperation, str | None] |
     return None if known is None or not name else (known, name)
 
 
+APART: tuple[Family, ...] = ("claude", "mistral_ocr", "flux", "mai")
+"""Families that have paths of their own and none of the common ones."""
+
+
 def raw_way(operation: RawOperation, deployment: Deployment, version: str | None) -> Way | None:
     """Where a row leads for a deployment; None where its kind of model has no such path."""
     if operation.own:
         way = deployment.ways.get(operation.reads)
         return msgspec.structs.replace(way, exact=True) if way is not None and way.translation is None else None
-    if operation.families and deployment.family not in operation.families:
+    if deployment.family not in operation.families if operation.families else deployment.family in APART:
         return None
     path = operation.path.replace(DEPLOYMENT, quote(deployment.name, safe=""))
     chosen = version if version is not None and API_VERSION.match(version) else operation.version

@@ -57,7 +57,7 @@ def usage_of(raw: bytes) -> Usage | None:
     try:
         said = _usage.decode(raw)
     except UNREADABLE:
-        return None
+        return audio.usage_of(raw)  # models that are billed by the second tell a duration
     output = said.output_tokens or 0
     if output < 0:
         return None

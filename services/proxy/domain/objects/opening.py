@@ -35,11 +35,13 @@ WATCHED: tuple[str, ...] = (
 _LOWER = {name.lower() for name in WATCHED}
 _LOOK = re.compile(
     rb'"(?:previous_response_id|conversation|prompt|id|file_ids?|container(?:_id)?|vector_store_ids?|session_id|'
-    rb'input_file_id|approval_request_id)"\s*:|"file_search"|"item_reference"|\\u00',
+    rb'input_file_id|approval_request_id|data_?sources)"\s*:|"file_search"|"item_reference"|\\u00',
     re.IGNORECASE,
 )
 _STRING = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"(\s*+:)?', re.DOTALL)
 """The strings of a JSON text, one after the other; those before a colon are keys."""
+_ESCAPED = re.compile(rb"\\u00[4-7]")
+"""A letter that is written with an escape, as no program does."""
 _READS = (Endpoint.RESPONSES, Endpoint.CHAT, Endpoint.MESSAGES, Endpoint.COUNT_TOKENS, Endpoint.BATCHES)
 _MAY_READ = (Endpoint.IMAGES, Endpoint.IMAGE_EDITS, Endpoint.OCR)
 """Operations whose bodies may be no JSON."""
@@ -52,6 +54,15 @@ class Unsealed(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     deployment: str | None = None
     resources: tuple[str, ...] = ()
+
+
+def may_name(body: bytes) -> bool:
+    """Whether a chat whose messages are plain texts may still name what is stored: sound that was said before, or
+    something that is written so that another reader finds what we do not."""
+    small = body.lower()
+    if b'"audio"' in small or b"file_id" in small or b"sources" in small or small.count(b'"messages"') > 1:
+        return True
+    return b"\\u00" in small and _ESCAPED.search(small) is not None
 
 
 def open_request(endpoint: Endpoint, body: bytes, seal: Seal, owner: str) -> Unsealed:
@@ -98,6 +109,9 @@ def _named(endpoint: Endpoint, document: Object) -> Iterator[Found]:
         _plainly(document)
         yield from _in_responses(document)
     elif endpoint is Endpoint.CHAT:
+        for key in document:
+            if key.lower() in ("data_sources", "datasources"):
+                raise not_isolated(key, "search indexes, which are reached by the gateway's own identity,")
         for message in as_list(document.get("messages")):
             _plainly_spoken(as_object(message) or {})
         yield from in_chat_request(document.get("messages"))
