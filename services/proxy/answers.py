@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from services.proxy.domain.failures import Failure, error_body, own_failure
+from services.proxy.domain.errors.failures import Failure, error_body, own_failure
 from services.proxy.domain.paths import Dialect
 from services.proxy.upstream import Reply
 from shared.money import NUSD_PER_USD

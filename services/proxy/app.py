@@ -9,7 +9,7 @@ from pathlib import Path
 
 from services.proxy.body import BODY_WAIT_S, Patience
 from services.proxy.catalog import PriceRegister
-from services.proxy.config import Config, load_config
+from services.proxy.config.file import Config, load_config
 from services.proxy.directory import Directory
 from services.proxy.domain.choice import Models
 from services.proxy.domain.objects import Places, Seal
@@ -24,12 +24,12 @@ from services.proxy.levels import Levels
 from services.proxy.limits import RateLimits
 from services.proxy.models import ModelPages
 from services.proxy.price_days import PriceDays
-from services.proxy.reader import SEND_TIMEOUT_S
-from services.proxy.realtime import Realtime
-from services.proxy.realtime_session import Clockwork
+from services.proxy.realtime.session import Clockwork
+from services.proxy.realtime.sessions import Realtime
 from services.proxy.recovery import Recovered, recover_all
+from services.proxy.relay.reader import SEND_TIMEOUT_S
 from services.proxy.settings import ProxySettings, load
-from services.proxy.stored import StoredObjects
+from services.proxy.stored.objects import StoredObjects
 from services.proxy.till import Till
 from services.proxy.treasury import Treasury
 from services.proxy.upstream import Upstream

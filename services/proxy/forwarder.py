@@ -7,7 +7,7 @@ import httpx
 
 from services.proxy.domain.admission import Refused
 from services.proxy.domain.paths import Route
-from services.proxy.relay import JSON_TYPE, Headers, Send, head
+from services.proxy.relay.whole import JSON_TYPE, Headers, Send, head
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from services.proxy.answers import Receive, Send, send_failure, send_failure_htt
 from services.proxy.body import read_body
 from services.proxy.domain.admission import Caller, Refused
 from services.proxy.domain.asked import BadRequest
-from services.proxy.domain.failures import failure_of_refusal
+from services.proxy.domain.errors.failures import failure_of_refusal
 from services.proxy.domain.paths import (
     METERED,
     STORED,

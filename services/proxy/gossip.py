@@ -8,8 +8,8 @@ import asyncio
 import contextlib
 import logging
 
-from services.proxy.domain.fleet import GOSSIP_MS, LIMITS_MAX
-from services.proxy.domain.gossip import News, decode, encode
+from services.proxy.domain.limits.fleet import GOSSIP_MS, LIMITS_MAX
+from services.proxy.domain.limits.gossip import News, decode, encode
 from services.proxy.limits import RateLimits
 from shared.bus import Bus
 from shared.clock import Clock

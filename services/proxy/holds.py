@@ -1,6 +1,6 @@
 """What the treasury gives to a call, and how it says no."""
 
-from services.proxy.domain.wallet import Hold
+from services.proxy.domain.money.wallet import Hold
 from shared.allotment import Refusal
 
 

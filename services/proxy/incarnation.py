@@ -8,10 +8,10 @@ import asyncio
 import logging
 from pathlib import Path
 
+from services.proxy.call import Books
 from services.proxy.closing import close_instance
 from services.proxy.journal import Journal, sync_all
 from services.proxy.publisher import Publisher
-from services.proxy.till import Books
 from shared.bus import Bus
 from shared.clock import Clock
 from shared.ids import InstanceId, uuid7

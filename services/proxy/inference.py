@@ -7,29 +7,30 @@ from time import perf_counter_ns
 from typing import Any
 
 from services.proxy.answers import Headers, Receive, Send, send_failure, send_json
-from services.proxy.background import Background
 from services.proxy.body import Patience, read_body
+from services.proxy.call import Call
 from services.proxy.choosing import Choosing
 from services.proxy.directory import Directory
 from services.proxy.domain.admission import Caller, Refused, check_caller, check_model
 from services.proxy.domain.asked import Asked
 from services.proxy.domain.choice import Models
 from services.proxy.domain.deployments import Deployment, Way
-from services.proxy.domain.estimate import prompt_tokens
-from services.proxy.domain.failures import own_failure
+from services.proxy.domain.errors.failures import own_failure
+from services.proxy.domain.holds.estimate import prompt_tokens
+from services.proxy.domain.holds.prepare import NoPrice, prepare
+from services.proxy.domain.holds.refusal import budget_refused, ledger_unreachable
 from services.proxy.domain.objects import Places, Seal, SealingTransform, SoundSealing, owner_of
 from services.proxy.domain.paths import Endpoint, Route
-from services.proxy.domain.prepare import NoPrice, prepare
-from services.proxy.domain.refusal import budget_refused, ledger_unreachable
 from services.proxy.domain.refused import FINAL, missing_key, no_price
 from services.proxy.domain.transform import Transform
 from services.proxy.domain.translate.transforms import translation_of
 from services.proxy.holds import Denied, Hold, Unreachable
 from services.proxy.journal import JournalError
 from services.proxy.limits import RateLimits
-from services.proxy.reading import gateway_headers
-from services.proxy.relay import StreamRelay, WholeRelay
-from services.proxy.till import Call, Till
+from services.proxy.relay.reading import gateway_headers
+from services.proxy.relay.whole import StreamRelay, WholeRelay
+from services.proxy.stored.background import Background
+from services.proxy.till import Till
 from services.proxy.treasury import Treasury
 from services.proxy.upstream import Reply, Upstream, UpstreamError, UpstreamRequest
 from shared.access import bearer

@@ -24,9 +24,9 @@ import contextlib
 from typing import NoReturn
 
 from services.proxy.domain.admission import Caller, ScopeLimits
-from services.proxy.domain.fleet import Fleet
-from services.proxy.domain.quota import IN_FLIGHT_WAIT_MS, Quota
-from services.proxy.domain.rate_answer import Headers, Rule, headers_of, refusal, rules_of
+from services.proxy.domain.limits.fleet import Fleet
+from services.proxy.domain.limits.quota import IN_FLIGHT_WAIT_MS, Quota
+from services.proxy.domain.limits.rate_answer import Headers, Rule, headers_of, refusal, rules_of
 from shared.clock import Clock
 from shared.ids import InstanceId
 

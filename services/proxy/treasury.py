@@ -1,4 +1,4 @@
-"""The bank at work: time, messages and waiting calls for `domain/bank.py`, which decides everything.
+"""The bank at work: time, messages and waiting calls for `domain/money/bank.py`, which decides everything.
 
 One treasury serves a process for life. When the ledger closes its instance, `renew` goes on under a new name with a
 new bank; calls that run keep the holds of the old one, calls that wait move to the new one.
@@ -16,10 +16,10 @@ import msgspec
 
 from services.proxy.directory import Directory
 from services.proxy.domain.admission import Caller, Lineage
-from services.proxy.domain.bank import Bank
-from services.proxy.domain.effects import Admitted, Closed, Effect, Refuse, Send, Unreachable
-from services.proxy.domain.figures import UNKNOWN, Figures
-from services.proxy.domain.purse import BankTuning, Chain, slot_of
+from services.proxy.domain.money.bank import Bank
+from services.proxy.domain.money.effects import Admitted, Closed, Effect, Refuse, Send, Unreachable
+from services.proxy.domain.money.figures import UNKNOWN, Figures
+from services.proxy.domain.money.purse import BankTuning, Chain, slot_of
 from services.proxy.holds import Denied, Hold
 from services.proxy.holds import Unreachable as NobodyAnswers
 from shared.allotment import Level, NotActive, Request, decode_recall, decode_reply, encode
@@ -221,7 +221,7 @@ class Treasury:
         return chain
 
     def _current(self, key_id: KeyId, model: str) -> Chain | None:
-        """What policy says by now (see `domain/purses.py`).
+        """What policy says by now (see `domain/money/purses.py`).
 
         A call that began when models did not matter does not say its model: if they matter by now, it has to come
         again, and nothing is to be held for it here.

@@ -11,8 +11,8 @@ from typing import get_args
 import pytest
 
 from services.__main__ import build_parser
-from services.proxy.config import INFO_KNOWN, PARAMS_KNOWN
-from services.proxy.config_prices import PRICE_KEYS, REFUSED
+from services.proxy.config.file import INFO_KNOWN, PARAMS_KNOWN
+from services.proxy.config.prices import PRICE_KEYS, REFUSED
 from services.proxy.domain.paths import ADMIN_TABLE, INFERENCE_TABLE
 from services.proxy.domain.price_keys import ANNOTATED_KEY, CLASS_OF, SERVICE_SUFFIXES
 from shared.events import AnyAuthEvent, AnySignal, GrantEntry, UsageRecorded

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from services.proxy import realtime_session
 from services.proxy.domain.deployments import CLASSIC_API_VERSION
 from services.proxy.domain.raw import TABLE
 from services.proxy.domain.realtime import CLIENT_TYPES
+from services.proxy.realtime import session as realtime_session
 from shared.topology import BUCKETS
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import yaml
 from deploy.local.banner import FIRST_BUDGET
 from deploy.local.models import read_models
 from deploy.local.settings import DEFAULT_CONFIG
-from services.proxy.config import Config, load_config
+from services.proxy.config.file import Config, load_config
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.prices import PriceBook
 from shared.catalogue import load, price_rows

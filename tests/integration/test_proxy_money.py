@@ -9,7 +9,7 @@ import pytest
 from services.ledger.domain.tuning import Tuning
 from services.proxy.directory import Directory
 from services.proxy.domain.admission import Caller, Lineage
-from services.proxy.domain.purse import BankTuning
+from services.proxy.domain.money.purse import BankTuning
 from services.proxy.holds import Denied, Hold
 from services.proxy.levels import Levels
 from services.proxy.treasury import Treasury

@@ -9,12 +9,12 @@ from typing import cast
 import msgspec
 import pytest
 
-from services.proxy.booking import Booking, Contended, Ended
 from services.proxy.directory import Directory
-from services.proxy.domain.object_records import ObjectRecord, Pending, Slot
+from services.proxy.domain.objects.records import ObjectRecord, Pending, Slot
 from services.proxy.domain.objects.seal import Opened
 from services.proxy.domain.objects.tally import Group
-from services.proxy.records import BucketShelf, Records
+from services.proxy.stored.booking import Booking, Contended, Ended
+from services.proxy.stored.records import BucketShelf, Records
 from shared.bus import Bus, Entry, Tail
 from shared.clock import SystemClock
 from shared.errors import BusUnavailable, Conflict

@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.proxy.domain.effects import Admitted
-from services.proxy.domain.purse import BankTuning
-from services.proxy.domain.wallet import Hold
+from services.proxy.domain.money.effects import Admitted
+from services.proxy.domain.money.purse import BankTuning
+from services.proxy.domain.money.wallet import Hold
 from shared.allotment import (
     Ask,
     Beat,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from services.proxy.domain.bank import Bank
-from services.proxy.domain.effects import Admitted, Closed, Refuse, Send, Unreachable
-from services.proxy.domain.purse import BankTuning, Chain
-from services.proxy.domain.wallet import Hold
+from services.proxy.domain.money.bank import Bank
+from services.proxy.domain.money.effects import Admitted, Closed, Refuse, Send, Unreachable
+from services.proxy.domain.money.purse import BankTuning, Chain
+from services.proxy.domain.money.wallet import Hold
 from shared.allotment import Ack, Answer, Ask, Level, Recall, Refusal, Reply, Request
 from shared.events import AccountWindow
 from shared.ids import InstanceId, KeyId

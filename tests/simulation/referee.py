@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from services.proxy.domain.wallet import Hold
+from services.proxy.domain.money.wallet import Hold
 from shared.allotment import Ack, Answer, Ask, Known, Recall, Refusal, Reply
 from shared.events import AccountWindow, AllotmentClosed, GrantBatch, UsageCorrected
 from shared.ids import AccountId

@@ -11,9 +11,9 @@ from services.ledger.domain import fold
 from services.ledger.domain.draft import Draft
 from services.ledger.domain.state import Allotment, Instance
 from services.ledger.domain.tuning import Tuning
-from services.proxy.domain.bank import Bank
-from services.proxy.domain.counter import Leases
-from services.proxy.domain.vault import Vault
+from services.proxy.domain.money.bank import Bank
+from services.proxy.domain.money.counter import Leases
+from services.proxy.domain.money.vault import Vault
 from shared.events import AllotmentReturned, GrantBatch
 from tests.simulation import test_scenarios_life as life
 from tests.simulation import test_scenarios_log as log

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 
 from services.ledger.domain.tuning import Tuning
-from services.proxy.domain.purse import BankTuning
+from services.proxy.domain.money.purse import BankTuning
 from shared.allotment import Ask, Level, Request
 from shared.events import AccountWindow
 from tests.simulation.agenda import Agenda, Watch, true_now

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.proxy.domain.bank import Bank
-from services.proxy.domain.effects import Admitted, Closed, Effect, Send
-from services.proxy.domain.purse import BankTuning, Chain
-from services.proxy.domain.wallet import Hold
+from services.proxy.domain.money.bank import Bank
+from services.proxy.domain.money.effects import Admitted, Closed, Effect, Send
+from services.proxy.domain.money.purse import BankTuning, Chain
+from services.proxy.domain.money.wallet import Hold
 from shared.allotment import (
     LEASE_MS,
     Ack,

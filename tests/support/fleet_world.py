@@ -6,9 +6,9 @@ import random
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
-from services.proxy.domain.fleet import BEAT_MS, GOSSIP_MS, Fleet
-from services.proxy.domain.gossip import News, decode, encode
-from services.proxy.domain.quota import Quota
+from services.proxy.domain.limits.fleet import BEAT_MS, GOSSIP_MS, Fleet
+from services.proxy.domain.limits.gossip import News, decode, encode
+from services.proxy.domain.limits.quota import Quota
 
 STEP_MS = 10
 WINDOW_MS = 60_000

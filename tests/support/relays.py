@@ -3,16 +3,17 @@
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
+from services.proxy.call import Call
 from services.proxy.domain.asked import Asked
 from services.proxy.domain.deployments import Way
 from services.proxy.domain.facts import ModelFacts
-from services.proxy.domain.figures import UNKNOWN, Figures
 from services.proxy.domain.meters import Reading
+from services.proxy.domain.money.figures import UNKNOWN, Figures
 from services.proxy.domain.paths import Dialect, Endpoint, Route
 from services.proxy.domain.transform import Transform
-from services.proxy.relay import WholeRelay
-from services.proxy.relay_stream import StreamRelay
-from services.proxy.till import Call, Till
+from services.proxy.relay.stream import StreamRelay
+from services.proxy.relay.whole import WholeRelay
+from services.proxy.till import Till
 from services.proxy.upstream import Reply
 from shared.pricing import Usage
 from shared.tasks import Supervisor

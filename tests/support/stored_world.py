@@ -13,24 +13,25 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
-from services.proxy.background import Background
 from services.proxy.body import Patience
+from services.proxy.call import Call
 from services.proxy.catalog import PriceRegister
 from services.proxy.directory import Directory
 from services.proxy.domain.admission import Caller, Refused
 from services.proxy.domain.asked import Asked, BadRequest
 from services.proxy.domain.deployments import Deployment, Way
-from services.proxy.domain.error_words import error_body
-from services.proxy.domain.estimate import Need
-from services.proxy.domain.failures import failure_of_refusal
+from services.proxy.domain.errors.failures import failure_of_refusal
+from services.proxy.domain.errors.words import error_body
+from services.proxy.domain.holds.estimate import Need
+from services.proxy.domain.holds.prepare import Prepared
 from services.proxy.domain.objects import Places, Seal
 from services.proxy.domain.paths import Endpoint, route_of
-from services.proxy.domain.prepare import Prepared
 from services.proxy.domain.prices import PriceBook
 from services.proxy.journal import Journal
 from services.proxy.publisher import Publisher
-from services.proxy.stored import StoredObjects
-from services.proxy.till import Call, Till
+from services.proxy.stored.background import Background
+from services.proxy.stored.objects import StoredObjects
+from services.proxy.till import Till
 from services.proxy.treasury import Treasury
 from services.proxy.upstream import Reply, Upstream, UpstreamError, UpstreamRequest
 from shared.access import SecretHasher

@@ -8,10 +8,10 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from services.proxy import background as module
-from services.proxy.domain.object_records import Pending
+from services.proxy.call import Call
+from services.proxy.domain.objects.records import Pending
 from services.proxy.recovery import Recovered, recover_all
-from services.proxy.till import Call
+from services.proxy.stored import background as module
 from services.proxy.upstream import UpstreamError
 from shared.bus import Bus
 from shared.events import UsageRecorded

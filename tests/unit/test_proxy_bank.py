@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.proxy.domain.effects import Admitted, Unreachable
-from services.proxy.domain.purse import BankTuning
-from services.proxy.domain.wallet import DEMAND_TAU_MS, HORIZON_MS
+from services.proxy.domain.money.effects import Admitted, Unreachable
+from services.proxy.domain.money.purse import BankTuning
+from services.proxy.domain.money.wallet import DEMAND_TAU_MS, HORIZON_MS
 from shared.allotment import (
     ASK_WAIT_MS,
     RETRANSMIT_MS,

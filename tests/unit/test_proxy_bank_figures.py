@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from services.proxy.domain import figures as module
-from services.proxy.domain.figures import UNKNOWN, Figures
-from services.proxy.domain.wallet import Hold
+from services.proxy.domain.money import figures as module
+from services.proxy.domain.money.figures import UNKNOWN, Figures
+from services.proxy.domain.money.wallet import Hold
 from shared.allotment import Answer, Ask, Figure, Level
 from shared.events import AccountWindow
 from shared.ids import AccountId

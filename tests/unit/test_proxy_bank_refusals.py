@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.proxy.domain.effects import Admitted, Refuse
+from services.proxy.domain.money.effects import Admitted, Refuse
 from shared.allotment import (
     EXCEEDED_TTL_MS,
     RESERVED_TTL_MS,

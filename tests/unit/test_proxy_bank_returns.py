@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.proxy.domain.effects import Admitted, Unreachable
-from services.proxy.domain.purse import BankTuning
+from services.proxy.domain.money.effects import Admitted, Unreachable
+from services.proxy.domain.money.purse import BankTuning
 from shared.allotment import (
     ASK_WAIT_MS,
     BEAT_MS,

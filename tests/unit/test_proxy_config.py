@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from services.proxy import config as module
-from services.proxy.config import Config, load_config
+from services.proxy.config import file as module
+from services.proxy.config.file import Config, load_config
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.prices import PriceBook
 from shared.catalogue import load

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from services.proxy.config import Config, load_config
-from services.proxy.config_kinds import described
+from services.proxy.config.file import Config, load_config
+from services.proxy.config.kinds import described
 from services.proxy.domain.deployments import Deployment
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.prices import PriceBook
@@ -194,7 +194,7 @@ def test_facts_may_be_declared(tmp_path: Path, key: str) -> None:
 
 
 def test_what_is_guessed_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="services.proxy.config"):
+    with caplog.at_level(logging.INFO, logger="services.proxy.config.file"):
         read(tmp_path, entry("azure_ai/phi-4", public="a"), entry("azure/x", public="b", info="base_model: gpt-4o"))
     guessed, known = (record.getMessage() for record in caplog.records)
     assert "family open, known by the deployment's name alone" in guessed

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.proxy.config_prices import PRICE_KEYS, REFUSED, Priced, PriceReader
+from services.proxy.config.prices import PRICE_KEYS, REFUSED, Priced, PriceReader
 from services.proxy.domain.price_keys import CLASS_OF, KEYS_OF, TOKEN_CLASSES, price_keys
 from services.proxy.domain.prices import PriceBook
 from shared.catalogue import load, price_rows

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.proxy.domain.estimate import FILE_TOKENS, Need, affordable, prompt_tokens, realistic, text_tokens
 from services.proxy.domain.facts import ModelFacts
+from services.proxy.domain.holds.estimate import FILE_TOKENS, Need, affordable, prompt_tokens, realistic, text_tokens
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.requests import read_request
 from shared.pricing import PriceRow, Rates, estimate

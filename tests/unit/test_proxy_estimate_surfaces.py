@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.proxy.domain.estimate import FILE_TOKENS, likely, need_of, row_of_tier
-from services.proxy.domain.estimate_units import billed_so, tokens_of_image
 from services.proxy.domain.facts import ModelFacts
+from services.proxy.domain.holds.estimate import FILE_TOKENS, likely, need_of, row_of_tier
+from services.proxy.domain.holds.units import billed_so, tokens_of_image
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.requests import read_request
 from services.proxy.domain.requests.images import FAITHFUL_TOKENS

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.proxy.answers import failure_headers
 from services.proxy.domain.admission import Refused
-from services.proxy.domain.failures import (
+from services.proxy.domain.errors.failures import (
     Failure,
     caller_failure,
     error_body,
@@ -18,7 +18,7 @@ from services.proxy.domain.failures import (
     failure_of_refusal,
     read_failure,
 )
-from services.proxy.domain.masking import masked
+from services.proxy.domain.errors.masking import masked
 from services.proxy.domain.paths import Endpoint
 
 

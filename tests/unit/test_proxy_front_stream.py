@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from services.proxy import reader, relay_stream
+from services.proxy.relay import reader
+from services.proxy.relay import stream as relay_stream
 from tests.support.data_plane import NANO_PER_INPUT, NANO_PER_OUTPUT, SECRET, DataPlane, Step, chat, refuse
 from tests.unit.asgi_driver import GONE, Exchange, Pause, http_scope, pieces
 

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 
+from services.proxy.call import Books
 from services.proxy.domain.prices import PriceBook
 from services.proxy.journal import Journal, JournalError
 from services.proxy.publisher import Publisher
-from services.proxy.till import Books
 from shared.bus import Bus
 from shared.ids import InstanceId
 from shared.pricing import PriceRow, Rates, estimate

@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.proxy.domain.fleet import BEAT_MS, DEAD_MS, PEERS_MAX, REFRESH_MS, ROWS_PER_TICK_MAX, Fleet
-from services.proxy.domain.gossip import MESSAGE_BYTES_MAX, ROWS_PER_MESSAGE_MAX, News, Row, decode, encode
+from services.proxy.domain.limits.fleet import BEAT_MS, DEAD_MS, PEERS_MAX, REFRESH_MS, ROWS_PER_TICK_MAX, Fleet
+from services.proxy.domain.limits.gossip import MESSAGE_BYTES_MAX, ROWS_PER_MESSAGE_MAX, News, Row, decode, encode
 
 
 def row(quota_id: str = "0123r", *, wants: int = 0, gave: dict[str, int] | None = None) -> Row:

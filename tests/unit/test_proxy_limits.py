@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from services.proxy.domain import fleet as fleet_module
 from services.proxy.domain.admission import Caller, Refused, join
-from services.proxy.domain.gossip import News, Row
-from services.proxy.domain.rates import WINDOW_MS
+from services.proxy.domain.limits import fleet as fleet_module
+from services.proxy.domain.limits.gossip import News, Row
+from services.proxy.domain.limits.rates import WINDOW_MS
 from services.proxy.limits import RateLimits, Ticket
 from shared.ids import InstanceId, KeyId, OrgId, TeamId
 from shared.policy import KeyRecord, Limits, OrgRecord, TeamRecord

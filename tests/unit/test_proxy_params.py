@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from services.proxy.domain.asked import BadRequest
 from services.proxy.domain.deployments import Deployment, Way
 from services.proxy.domain.facts import ModelFacts
+from services.proxy.domain.holds.prepare import prepare
 from services.proxy.domain.paths import Endpoint
-from services.proxy.domain.prepare import prepare
 from services.proxy.domain.requests import read_request
 from services.proxy.domain.requests.params import touches
 from shared.pricing import PriceRow, Rates

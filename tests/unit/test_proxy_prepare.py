@@ -8,11 +8,11 @@ from msgspec.structs import replace
 
 from services.proxy.domain.asked import BadRequest
 from services.proxy.domain.deployments import Deployment, Way
-from services.proxy.domain.estimate import affordable
 from services.proxy.domain.facts import ModelFacts
+from services.proxy.domain.holds.estimate import affordable
+from services.proxy.domain.holds.prepare import NoPrice, Prepared, prepare
 from services.proxy.domain.meters import read_reply
 from services.proxy.domain.paths import Endpoint
-from services.proxy.domain.prepare import NoPrice, Prepared, prepare
 from services.proxy.domain.requests import read_request
 from shared.pricing import PriceRow, Rates, Service, Usage, estimate, price
 

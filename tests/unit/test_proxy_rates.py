@@ -5,10 +5,10 @@ from bisect import bisect_right
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.proxy.domain.fleet import Fleet
-from services.proxy.domain.gossip import News, Row
-from services.proxy.domain.quota import Quota
-from services.proxy.domain.rates import BUCKET_MS, WINDOW_MS, Gauge, Window, end_ms, wait_ms
+from services.proxy.domain.limits.fleet import Fleet
+from services.proxy.domain.limits.gossip import News, Row
+from services.proxy.domain.limits.quota import Quota
+from services.proxy.domain.limits.rates import BUCKET_MS, WINDOW_MS, Gauge, Window, end_ms, wait_ms
 
 
 def quota(limit: int, kind: str = "r") -> Quota:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.proxy.domain.fleet import BEAT_MS, DEAD_MS
+from services.proxy.domain.limits.fleet import BEAT_MS, DEAD_MS
 from tests.support.fleet_world import Net, World
 
 SLOW = Net(least_ms=1, most_ms=100)

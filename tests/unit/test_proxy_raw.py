@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from services.proxy.domain.deployments import Deployment, Family, Surface
+from services.proxy.domain.holds.prepare import prepare
 from services.proxy.domain.paths import Endpoint
-from services.proxy.domain.prepare import prepare
 from services.proxy.domain.raw import TABLE, raw_operation, raw_way
 from services.proxy.domain.requests import read_request
 from services.proxy.domain.surfaces import ways_of

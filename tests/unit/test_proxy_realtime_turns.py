@@ -12,7 +12,7 @@ from services.proxy.domain.deployments import Way
 from services.proxy.domain.paths import Endpoint, Route
 from services.proxy.domain.prices import PriceBook
 from services.proxy.domain.realtime import read_server
-from services.proxy.realtime_turns import Turns
+from services.proxy.realtime.turns import Turns
 from tests.support.data_plane import ROW, SECRET, STRICT_SECRET, DataPlane
 
 WAY = Way(url="wss://foundry.example/openai/v1/realtime?model=x", wire=Endpoint.REALTIME)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.proxy.domain.admission import Refused
-from services.proxy.domain.failures import error_body, failure_of_refusal
-from services.proxy.domain.refusal import Wanted, budget_refused, ledger_unreachable
+from services.proxy.domain.errors.failures import error_body, failure_of_refusal
+from services.proxy.domain.holds.refusal import Wanted, budget_refused, ledger_unreachable
 from shared.allotment import Refusal
 from shared.ids import AccountId
 from shared.pricing import PriceRow, Rates, estimate

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from services.proxy import reader, relay_stream
 from services.proxy.domain.paths import Dialect, Endpoint
+from services.proxy.relay import reader
+from services.proxy.relay import stream as relay_stream
 from services.proxy.upstream import UpstreamError
 from shared.pricing import Usage
 from tests.support import wire_streams as wires

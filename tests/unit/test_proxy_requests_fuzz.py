@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from services.proxy.domain.asked import Asked, BadRequest
 from services.proxy.domain.deployments import Deployment, Way
 from services.proxy.domain.facts import ModelFacts
+from services.proxy.domain.holds.prepare import NoPrice, prepare
 from services.proxy.domain.paths import Endpoint
-from services.proxy.domain.prepare import NoPrice, prepare
 from services.proxy.domain.requests import READ, read_request
 from shared.pricing import PriceRow, Rates, Service
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from services.proxy.domain.object_records import ObjectRecord, Pending
+from services.proxy.domain.objects.records import ObjectRecord, Pending
+from services.proxy.stored.watcher import CHARGED_COUNTS_MS
 from services.proxy.upstream import UpstreamError
-from services.proxy.watcher import CHARGED_COUNTS_MS
 from shared.events import UsageRecorded
 from shared.money import usd_text
 from tests.support.stored_world import (

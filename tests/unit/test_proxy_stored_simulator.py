@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from deploy.simulator import Options, Simulator
-from services.proxy import background as module
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.sse import FrameSplitter
+from services.proxy.stored import background as module
 from services.proxy.upstream import Reply, Upstream, UpstreamRequest
 from tests.support.stored_world import BATCH_IN, BATCH_OUT, IN, OUT, SEAL, TEAM_A, TEAM_B, FakeReply, World, new_batch
 from tests.unit.simulator_driver import KEY, ask, served

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from services.proxy.domain.asked import BadRequest
 from services.proxy.domain.deployments import Deployment, Way
 from services.proxy.domain.facts import ModelFacts
+from services.proxy.domain.holds.prepare import Prepared, prepare
+from services.proxy.domain.holds.strict import ROOM_TOKENS_MIN, UNKNOWN_OUTPUT_TOKENS, Bound, bound
 from services.proxy.domain.paths import Endpoint
-from services.proxy.domain.prepare import Prepared, prepare
 from services.proxy.domain.requests import read_request
 from services.proxy.domain.requests.writing import outgoing_fields
-from services.proxy.domain.strict import ROOM_TOKENS_MIN, UNKNOWN_OUTPUT_TOKENS, Bound, bound
 from shared.pricing import PriceRow, Rates, Usage, dearest, estimate, price
 
 FLOOR = 1_000

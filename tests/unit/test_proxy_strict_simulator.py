@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from deploy.simulator import Options, Simulator
 from services.proxy.domain.deployments import Deployment, Way
 from services.proxy.domain.facts import FactBook, Sizes
+from services.proxy.domain.holds.prepare import Prepared, prepare
 from services.proxy.domain.meters.chat import read_body
 from services.proxy.domain.paths import Endpoint
-from services.proxy.domain.prepare import Prepared, prepare
 from services.proxy.domain.prices import PriceBook
 from services.proxy.domain.requests import read_request
 from shared.catalogue import load

@@ -12,8 +12,8 @@ from services.proxy import treasury as module
 from services.proxy.closing import close_instance
 from services.proxy.directory import Directory
 from services.proxy.domain.admission import Caller, Lineage
-from services.proxy.domain.figures import UNKNOWN, Figures
-from services.proxy.domain.purse import BankTuning
+from services.proxy.domain.money.figures import UNKNOWN, Figures
+from services.proxy.domain.money.purse import BankTuning
 from services.proxy.holds import Denied, Hold, Unreachable
 from services.proxy.levels import Levels
 from services.proxy.treasury import Treasury

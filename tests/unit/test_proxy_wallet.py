@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.proxy.domain.wallet import DEMAND_TAU_MS, HORIZON_MS, IDLE_AFTER_MS, Hold, Wallet
+from services.proxy.domain.money.wallet import DEMAND_TAU_MS, HORIZON_MS, IDLE_AFTER_MS, Hold, Wallet
 from shared.allotment import Row
 from shared.events import AccountWindow
 from shared.ids import AccountId, KeyId

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import msgspec
 
-from services.proxy.domain.failures import WAIT_S_MAX, Failure, failure_of_event
+from services.proxy.domain.errors.failures import WAIT_S_MAX, Failure, failure_of_event
 from services.proxy.domain.meters.reading import NOTHING, UNREADABLE, Reading
 from services.proxy.domain.sse import data_of
 from shared.pricing import Usage

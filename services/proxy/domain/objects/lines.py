@@ -7,7 +7,7 @@ import msgspec
 from services.proxy.domain.admission import Refused
 from services.proxy.domain.asked import Asked, BadRequest
 from services.proxy.domain.deployments import Deployment
-from services.proxy.domain.estimate import likely
+from services.proxy.domain.holds.estimate import likely
 from services.proxy.domain.objects.opening import Unsealed, open_request
 from services.proxy.domain.objects.positions import (
     Found,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from services.proxy.domain.asked import Asked
-from services.proxy.domain.failures import failure_of_event, read_failure
+from services.proxy.domain.errors.failures import failure_of_event, read_failure
 from services.proxy.domain.meters import content_tokens, read_reply, trusted
 from services.proxy.domain.paths import Endpoint
 from shared.events import Measured

@@ -3,10 +3,10 @@
 import msgspec
 
 from services.proxy.domain.asked import Asked, BadRequest
+from services.proxy.domain.holds.tokens import words_tokens
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.requests.multipart import flag_of, form_of, text_of
 from services.proxy.domain.requests.reading import model_of
-from services.proxy.domain.tokens import words_tokens
 from shared.pricing import Usage
 
 SLOWEST_BYTES_PER_S = {

@@ -5,10 +5,10 @@ import re
 import msgspec
 
 from services.proxy.domain.asked import Asked, BadRequest, Form
+from services.proxy.domain.holds.tokens import words_tokens
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.requests.multipart import flag_of, form_of, is_form, number_of, text_of
 from services.proxy.domain.requests.reading import count_of, model_of
-from services.proxy.domain.tokens import words_tokens
 from shared.pricing import Usage
 
 AUTO = "auto"

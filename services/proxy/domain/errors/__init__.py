@@ -1,0 +1,1 @@
+"""Foundry's errors read and judged, and told in the caller's words."""

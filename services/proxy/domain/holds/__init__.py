@@ -1,0 +1,1 @@
+"""What to hold for a call: likely needs, proven bounds, and the words of a refusal."""

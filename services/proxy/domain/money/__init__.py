@@ -1,0 +1,1 @@
+"""The wallet's side of allotments: holds, asks, returns, refusals remembered."""

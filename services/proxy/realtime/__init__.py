@@ -1,0 +1,1 @@
+"""Realtime sessions: WebSockets whose every answer is a call of its own."""

@@ -1,0 +1,1 @@
+"""Passing replies on: metered, changed where needed, settled before their last bytes."""

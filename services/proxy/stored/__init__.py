@@ -1,0 +1,1 @@
+"""Stored objects (responses, files, batches): each for its owner alone, and what goes on after calls."""
