@@ -80,11 +80,11 @@ def _wait(client: Client, job: str, wait_s: int, *, quiet: bool) -> Progress:
 
 
 def _show(progress: Progress, shown: int) -> int:
-    """Print how far it is, at each tenth; the tenth that was shown last."""
+    """Print how far it is, at each tenth of what there is to read; the tenth that was shown last."""
     tenth = progress.events * 10 // progress.total if progress.total else 0
-    if tenth != shown:
+    if progress.events and tenth != shown:
         of = f" of {progress.total:,}" if progress.total else ""
-        print(f"folded {progress.events:,}{of} events", file=sys.stderr, flush=True)
+        print(f"read {progress.events:,}{of} events of the log", file=sys.stderr, flush=True)
     return tenth
 
 

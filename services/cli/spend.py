@@ -36,6 +36,7 @@ LOG_COLUMNS: tuple[Column, ...] = (
 
 
 NOTHING = "Nothing has been spent yet."
+NO_TEAM = "No key of a team has spent anything yet; `tundish spend keys` shows the keys without one, too."
 
 
 def keys(client: Client, options: Namespace) -> int:
@@ -45,7 +46,7 @@ def keys(client: Client, options: Namespace) -> int:
 
 def teams(client: Client, options: Namespace) -> int:
     """Spend by team, the dearest first."""
-    return _show(client, options, "/spend/teams", {"page": options.page, "size": options.size}, TEAM_COLUMNS)
+    return _show(client, options, "/spend/teams", {"page": options.page, "size": options.size}, TEAM_COLUMNS, NO_TEAM)
 
 
 def logs(client: Client, options: Namespace) -> int:

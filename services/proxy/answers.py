@@ -31,6 +31,7 @@ PASSED_ON = (
     "openai-processing-ms",
 )
 """What callers get to see of a reply's head; a wait that Foundry asks for is told by the failure itself."""
+_PASSED_ON = tuple((name, name.encode()) for name in PASSED_ON)
 HEADER_CHARS_MAX = 256
 JSON_TYPE = b"application/json"
 STREAM_TYPE = b"text/event-stream; charset=utf-8"
@@ -80,14 +81,12 @@ def head(status: int, content_type: bytes, headers: Headers) -> dict[str, Any]:
 
 def passed_on(reply: Reply) -> Headers:
     """The headers of Foundry's that callers may see; of odd values none."""
-    return [
-        (name.encode(), value.encode())
-        for name in PASSED_ON
-        if (value := reply.header(name)) is not None
-        and len(value) <= HEADER_CHARS_MAX
-        and value.isascii()
-        and value.isprintable()
-    ]
+    found: Headers = []
+    for name, sent in _PASSED_ON:
+        value = reply.header(name)
+        if value is not None and len(value) <= HEADER_CHARS_MAX and value.isascii() and value.isprintable():
+            found.append((sent, value.encode()))
+    return found
 
 
 def safe_type(content_type: str | None) -> bytes | None:

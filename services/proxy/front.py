@@ -23,6 +23,7 @@ from services.proxy.forwarder import ADMIN_BODY_BYTES_MAX, Forwarder
 from services.proxy.inference import Inference
 from services.proxy.models import ModelPages
 from shared.http import Health
+from shared.ids import uuid7
 from shared.telemetry import Counter
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class FrontDoor:
             self._refused.add(1, "bad_path")
             await _refuse(started, Refused(400, "bad_path", f"The request path is not accepted: {error}."))
         except Exception:
-            log.exception("a request failed")
+            log.exception("the request %s failed", started.call_id)
             if not started.begun:
                 text = "The gateway failed on this request; its log says why."
                 await _refuse(started, Refused(500, "internal_error", text, kind="server_error"))
@@ -166,8 +167,20 @@ class FrontDoor:
     async def _admin(self, route: Route, scope: Any, receive: Receive, send: Send) -> None:
         if self._forwarder is None:
             raise Refused(404, "not_found", "Administration is switched off on this port.")
-        body = await read_body(dict(scope["headers"]), receive, ADMIN_BODY_BYTES_MAX, self._inference.patience)
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        if route.service != "auth":  # which tells keys itself what they may ask; the others know no keys
+            self._refuse_key(headers)
+        body = await read_body(headers, receive, ADMIN_BODY_BYTES_MAX, self._inference.patience)
         await self._forwarder.forward(route, scope, body, send)
+
+    def _refuse_key(self, headers: dict[bytes, bytes]) -> None:
+        """Raises Refused for a good virtual key, which administers nothing. All others the service judges."""
+        try:
+            self._inference.caller(headers)
+        except Refused:
+            return
+        text = "A virtual key may ask GET /key/info about itself; all else takes the master key."
+        raise Refused(403, "not_allowed", text, kind="permission_error")
 
     async def _small(self, route: Route, scope: Any, send: "_Started") -> None:
         """Models and health: answered from memory."""
@@ -198,14 +211,21 @@ class FrontDoor:
 class _Started:
     """Passes messages on and remembers whether an answer has begun, and in whose words it is given."""
 
-    __slots__ = ("_send", "begun", "dialect", "refusable", "socket")
+    __slots__ = ("_call_id", "_send", "begun", "dialect", "refusable", "socket")
 
     def __init__(self, scope: Any, send: Send) -> None:
         self._send = send
+        self._call_id = ""
         self.begun = False
         self.dialect: Dialect = "openai"
         self.socket: bool = scope["type"] == "websocket"
         self.refusable = self.socket and "websocket.http.response" in (scope.get("extensions") or {})
+
+    @property
+    def call_id(self) -> str:
+        """The id of a request that became no call, made when it is asked for: what its caller can quote."""
+        self._call_id = self._call_id or uuid7()
+        return self._call_id
 
     async def __call__(self, message: dict[str, Any]) -> None:
         self.begun = True
@@ -240,10 +260,10 @@ def _nothing_here(raw_path: bytes) -> Refused:
 async def _refuse(send: _Started, refused: Refused) -> None:
     if send.begun:
         return
-    failure, headers = failure_of_refusal(refused), list(refused.headers)
+    failure, headers = failure_of_refusal(refused), [*refused.headers, (CALL_ID, send.call_id.encode())]
+    log.debug("the request %s is refused: %d %s", send.call_id, refused.status, refused.code)
     if not send.socket:
-        call_id = next((value.decode("latin-1") for name, value in headers if name == CALL_ID), "")
-        await send_failure(send, send.dialect, failure, headers, call_id)
+        await send_failure(send, send.dialect, failure, headers, send.call_id)
     elif send.refusable:
         await send_failure_http(send, send.dialect, failure, headers)
     else:

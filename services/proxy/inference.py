@@ -27,6 +27,7 @@ from services.proxy.domain.translate.transforms import translation_of
 from services.proxy.holds import Denied, Hold, Unreachable
 from services.proxy.journal import JournalError
 from services.proxy.limits import RateLimits
+from services.proxy.relay.complaints import Complaints
 from services.proxy.relay.reading import gateway_headers
 from services.proxy.relay.whole import StreamRelay, WholeRelay
 from services.proxy.stored.background import Background
@@ -71,9 +72,10 @@ class Inference:
         self._upstream = upstream
         self.models = models
         self._clock = clock
-        self._whole = WholeRelay(till, None if follow is None else follow.begin)
+        self.complaints = Complaints(clock)
+        self._whole = WholeRelay(till, self.complaints, None if follow is None else follow.begin)
         self._follow = follow
-        self._stream = StreamRelay(till, tasks)
+        self._stream = StreamRelay(till, tasks, self.complaints)
         self._seal = seal
         self._choosing = Choosing(models, places, seal)
         self._master_key = master_key.encode()
@@ -155,14 +157,14 @@ class Inference:
         """A call made ready: its body for Foundry and the money it needs. Raises Refused or BadRequest."""
         row = deployment.row
         if row is None:
-            raise no_price(asked.model)
+            raise no_price(deployment, asked.endpoint)
         lineage = caller.lineage(asked.model)
         try:
             prepared = prepare(
                 asked, body, deployment, way, row, strict=lineage.strict, default_output=self.default_output
             )
         except NoPrice as error:
-            raise no_price(asked.model, str(error)) from error
+            raise no_price(deployment, asked.endpoint, str(error)) from error
         return Call(
             caller=caller,
             lineage=lineage,
@@ -193,7 +195,7 @@ class Inference:
         try:
             if call.caller.limits and self._limits is not None:
                 prepared = call.prepared
-                assumed = prepared.need.output if call.asked.output_cap is None else 0
+                assumed = prepared.need.output if call.asked.chat and call.asked.output_cap is None else 0
                 call.ticket = await self._limits.enter(call.caller, call.model, prepared.tokens, assumed)
             return await self._hold(call)
         except BaseException as error:
@@ -280,7 +282,8 @@ class Inference:
     def _transform(self, call: Call) -> Transform | None:
         if call.way.translation is not None:
             created = int(self._clock.now().timestamp())
-            return translation_of(call.way.translation, call.asked, call_id=call.call_id, created=created)
+            sent = call.prepared.body
+            return translation_of(call.way.translation, call.asked, sent, call_id=call.call_id, created=created)
         if call.asked.endpoint is Endpoint.RESPONSES:
             return SealingTransform(self._seal, owner_of(call.caller), call.deployment.id)
         if call.asked.spoken and call.asked.endpoint is Endpoint.CHAT:

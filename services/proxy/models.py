@@ -7,6 +7,7 @@ from services.proxy.domain.admission import Caller, check_model
 from services.proxy.domain.deployments import Deployment
 from services.proxy.domain.paths import Endpoint, Route
 from services.proxy.domain.price_keys import price_keys
+from services.proxy.domain.surfaces import serves
 
 Json = dict[str, object]
 
@@ -53,7 +54,7 @@ class ModelPages:
         return [name for name in self._models if caller is None or caller.may_use(name)]
 
     def _azure(self, name: str) -> Json:
-        ways = {endpoint for item in self._models[name] for endpoint in item.ways}
+        ways = {endpoint for item in self._models[name] for endpoint in serves(item)}
         return {
             "id": name,
             "object": "model",
@@ -114,7 +115,7 @@ def info_entry(deployment: Deployment, *, address: bool) -> Json:
             "family_guessed": deployment.family_guessed,
             "closed_by_name": deployment.closed,
             "surface": deployment.surface,
-            "endpoints": sorted(str(endpoint) for endpoint in deployment.ways),
+            "endpoints": [str(endpoint) for endpoint in serves(deployment)],
             "litellm_provider": prefix,
             **_known(deployment),
         },
@@ -140,7 +141,7 @@ def group_entry(name: str, deployments: Sequence[Deployment]) -> Json:
 
 def _known(deployment: Deployment) -> Json:
     """Mode, limits, prices and abilities under LiteLLM's names; what is not known is null or left out."""
-    facts, ways = deployment.facts, deployment.ways
+    facts, ways = deployment.facts, serves(deployment)
     prices: Json = {} if deployment.row is None else dict(price_keys(deployment.row))
     return {
         "mode": facts.mode or None,

@@ -105,16 +105,17 @@ async def test_streamed_tools(client: Any, model: str, tape: Tape) -> None:
 
 
 @pytest.mark.row("Chat completions: structured output")
-@pytest.mark.parametrize("model", ["gpt-4o", "gpt-5-mini"])
+@pytest.mark.parametrize("model", ["gpt-4o", "gpt-5-mini", "claude"])
 async def test_structured_output(client: Any, model: str) -> None:
     answer = await settle(client.chat.completions.parse(model=model, messages=say("Pour"), response_format=Pour))
     assert isinstance(answer.choices[0].message.parsed, Pour)
 
 
 @pytest.mark.row("Chat completions: structured output", mode="stream")
-async def test_streamed_structured_output(client: Any, tape: Tape) -> None:
+@pytest.mark.parametrize("model", ["gpt-4o", "claude"])
+async def test_streamed_structured_output(client: Any, tape: Tape, model: str) -> None:
     async with entered(
-        client.chat.completions.stream(model="gpt-4o", messages=say("Pour"), response_format=Pour)
+        client.chat.completions.stream(model=model, messages=say("Pour"), response_format=Pour)
     ) as stream:
         async for _ in tape.each(stream):
             pass

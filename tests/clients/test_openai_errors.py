@@ -163,6 +163,20 @@ async def test_reset(client: Any, tape: Tape) -> None:
     assert (error.status_code, error.code) == (502, "upstream_reset")
 
 
+@pytest.mark.row("Errors: 400 model of another kind")
+async def test_another_kind(client: Any) -> None:
+    sound = ("e.mp3", b"ID3" + bytes(100))
+    calls: list[tuple[str, Any]] = [
+        ("audio/transcriptions", lambda: client.chat.completions.create(model="whisper", messages=HI)),
+        ("audio/speech", lambda: client.chat.completions.create(model="tts", messages=HI)),
+        ("audio/speech", lambda: client.audio.transcriptions.create(model="tts", file=sound)),
+    ]
+    for does, call in calls:
+        error = await fails(openai.BadRequestError, call)
+        assert (error.code, error.param) == ("endpoint_not_supported", "model")
+        assert f"It serves: {does}" in error.message
+
+
 @pytest.mark.row("Errors: 503 no price is known")
 async def test_no_price(client: Any) -> None:
     error = await fails(

@@ -11,12 +11,14 @@ from services.proxy.domain.meters import Reading
 from services.proxy.domain.money.figures import UNKNOWN, Figures
 from services.proxy.domain.paths import Dialect, Endpoint, Route
 from services.proxy.domain.transform import Transform
+from services.proxy.relay.complaints import Complaints
 from services.proxy.relay.stream import StreamRelay
 from services.proxy.relay.whole import WholeRelay
 from services.proxy.till import Till
 from services.proxy.upstream import Reply
 from shared.pricing import Usage
 from shared.tasks import Supervisor
+from tests.support.clock import FakeClock
 from tests.unit.asgi_driver import Exchange
 
 HOST, KEY = "foundry-one.openai.azure.com", "a-credential-of-foundrys"
@@ -106,6 +108,8 @@ class Bench:
         self.log: list[str] = []
         self.till = NotingTill(self.log)
         self.tasks = Supervisor()
+        self.clock = FakeClock()
+        self.complaints = Complaints(self.clock)
 
     @property
     def settled(self) -> Settled:
@@ -115,13 +119,13 @@ class Bench:
 
     async def stream(self, call: Call, reply: object, exchange: Exchange | None = None) -> Exchange:
         exchange = exchange or Exchange([], self.log)
-        relay = StreamRelay(cast(Till, self.till), self.tasks)
+        relay = StreamRelay(cast(Till, self.till), self.tasks, self.complaints)
         await relay.relay(call, cast(Reply, reply), exchange.receive, exchange.send, [])
         return exchange
 
     async def whole(self, call: Call, reply: object) -> Exchange:
         exchange = Exchange([], self.log)
-        await WholeRelay(cast(Till, self.till)).relay(call, cast(Reply, reply), exchange.send, [])
+        await WholeRelay(cast(Till, self.till), self.complaints).relay(call, cast(Reply, reply), exchange.send, [])
         return exchange
 
     async def close(self) -> None:

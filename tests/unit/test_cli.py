@@ -344,6 +344,12 @@ def test_nothing_spent_is_a_sentence(front: Front, capsys: Capture) -> None:
     assert capsys.readouterr().out == "Nothing has been spent yet.\n"
 
 
+def test_no_team_has_spent_does_not_say_that_nobody_has(front: Front, capsys: Capture) -> None:
+    front.say("GET /spend/teams", {"data": [], "current_page": 1, "total_pages": 0})
+    assert run("spend", "teams") == 0
+    assert capsys.readouterr().out.startswith("No key of a team has spent anything yet")
+
+
 def test_nothing_found_is_not_nothing_spent(front: Front, capsys: Capture) -> None:
     front.say("GET /spend/logs", {"data": [], "next": None})
     assert run("spend", "logs", "--measured", "lost") == 0
@@ -362,7 +368,7 @@ def test_a_rebuild_that_agrees(front: Front, capsys: Capture) -> None:
     assert run("ledger", "rebuild", "--check") == 0
     said = capsys.readouterr()
     assert said.out == "equal: 10 events of the log give exactly the balances in the books\n"
-    assert "folded 5 of 10 events" in said.err
+    assert said.err == "read 5 of 10 events of the log\n"
     assert body(front.asked[0]) == {"check": True}
     assert front.asked[1].url.raw_path == b"/ledger/rebuild/j%2F1"
 

@@ -238,6 +238,47 @@ def test_keys_of_ignored_sections_are_named_one_by_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "instead"),
+    [
+        ("num_retries", "x-should-retry"), ("fallbacks", "no fallbacks"), ("cache", "not cached"),
+        ("success_callback", "docs/operations.md"), ("callbacks", "usage events"),
+        ("request_timeout", "TUNDISH_UPSTREAM_IDLE_S"), ("set_verbose", "TUNDISH_LOG_LEVEL"),
+        ("nobody_knows", "docs/configuration.md"),
+    ],
+)  # fmt: skip
+def test_usual_options_are_named_with_what_to_use_instead(tmp_path: Path, key: str, instead: str) -> None:
+    (warning,) = read(tmp_path, ONE + f"litellm_settings: {{{key}: 1}}\n").warnings
+    assert f"litellm_settings.{key}: not in force" in warning
+    assert instead in warning
+
+
+@pytest.mark.parametrize("section", ["litellm_params", "model_info"])
+def test_a_misspelt_price_is_not_called_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture, section: str) -> None:
+    key = "input_cost_per_tokn: 1e-6"
+    more = f"      {key}\n" if section == "litellm_params" else f"    model_info: {{{key}}}\n"
+    said = mistake(tmp_path, ONE + more)
+    assert f"model_list[0].{section}.input_cost_per_tokn" in said
+    assert "did you mean 'input_cost_per_token'?" in said
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "place"),
+    [
+        ("'*'", "azure/gpt-4o-deployment", "model_name"),
+        ("azure/*", "azure/*", "model_name"),
+        ("gpt-4o", "azure/*", "litellm_params.model"),
+        ("gpt-4o", "'*'", "litellm_params.model"),
+    ],
+)
+def test_wildcards_are_refused_with_what_to_do(tmp_path: Path, name: str, model: str, place: str) -> None:
+    text = ONE.replace("azure/gpt-4o-deployment", model).replace("model_name: gpt-4o", f"model_name: {name}")
+    said = mistake(tmp_path, text)
+    assert f"model_list[0].{place} " in said
+    assert "list the deployments" in said
+
+
+@pytest.mark.parametrize(
     ("more", "place", "instead"),
     [
         ("litellm_settings: {max_budget: 0}\n", "litellm_settings.max_budget", "/organization/update"),

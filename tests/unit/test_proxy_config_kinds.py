@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from services.proxy.config.file import Config, load_config
-from services.proxy.config.kinds import described
+from services.proxy.config.kinds import NAMED_MAX, described, guesses
 from services.proxy.domain.deployments import Deployment
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.prices import PriceBook
+from services.proxy.domain.refused import no_price, not_served
+from services.proxy.domain.surfaces import serves
 from services.proxy.models import info_entry
 from shared.catalogue import load
 from shared.errors import SettingsError
@@ -129,6 +131,63 @@ def test_a_declared_model_has_the_ways_of_its_mode(tmp_path: Path) -> None:
     assert Endpoint.CHAT in one(tmp_path, "azure/gpt-5.1-codex").ways  # a name alone closes no way
 
 
+def test_an_unknown_mode_is_a_mistake(tmp_path: Path) -> None:
+    said = mistake(tmp_path, entry("azure/gpt-4o", info="mode: chats"))
+    assert "model_list[0].model_info.mode must be one of chat, responses, completion, embedding" in said
+    assert one(tmp_path, "azure/gpt-4o", info="mode: embedding").facts.mode == "embedding"
+
+
+CHATS = ["chat/completions", "messages", "messages/count_tokens"]
+RESPONSES = ["responses", "responses/{id}", "responses/{id}/cancel", "responses/{id}/input_items"]
+BATCHING = ["batches", "batches/{id}", "batches/{id}/cancel", "files", "files/{id}", "files/{id}/content"]
+
+
+@pytest.mark.parametrize(
+    ("model", "info", "shown"),
+    [
+        ("azure/whisper-1", "", ["audio/transcriptions", "audio/translations", "realtime"]),
+        ("azure/tts-1", "", ["audio/speech"]),
+        ("azure/prod", "base_model: tts-1", ["audio/speech"]),
+        ("azure/gpt-image-1", "", ["images/edits", "images/generations"]),
+        ("azure_ai/cohere-rerank-v4.0-pro", "", ["rerank"]),
+        ("azure_ai/claude-opus-5", "", CHATS),
+        ("azure_ai/phi-4", "mode: chat", [*CHATS, *RESPONSES]),
+        ("azure_ai/phi-4", "", [*CHATS, *RESPONSES]),
+        ("azure/gpt-4o", "", sorted([*CHATS, *RESPONSES, *BATCHING])),
+    ],
+)
+def test_what_a_model_is_shown_to_do(tmp_path: Path, model: str, info: str, shown: list[str]) -> None:
+    item = one(tmp_path, model, info=info)
+    told = info_entry(item, address=False)["model_info"]
+    assert isinstance(told, dict)
+    assert told["endpoints"] == shown
+    assert set(shown) <= {str(endpoint) for endpoint in item.ways}
+    refused = not_served("public", Endpoint.OCR, item)
+    assert f" does not serve ocr. It serves: {', '.join(shown)}." in str(refused)
+
+
+def test_a_model_that_nobody_knows_is_shown_with_all_that_is_tried(tmp_path: Path) -> None:
+    item = one(tmp_path, "azure/prod", info="unpriced: allow")
+    assert serves(item) == sorted(item.ways)
+
+
+@pytest.mark.parametrize(
+    ("model", "info", "endpoint", "status", "ends"),
+    [
+        ("azure/tts-1", "", Endpoint.TRANSCRIPTIONS, 400, "must set model_info.base_model."),
+        ("azure/prod", "base_model: tts-1, mode: audio_speech", Endpoint.CHAT, 400, "It serves: audio/speech."),
+        ("azure/tts-1", "", Endpoint.SPEECH, 503, "model_info.unpriced: allow."),
+        ("azure/prod", "", Endpoint.CHAT, 503, "model_info.unpriced: allow."),
+    ],
+)
+def test_a_missing_price_of_what_a_model_does_not_do_is_the_callers_mistake(
+    tmp_path: Path, model: str, info: str, endpoint: Endpoint, status: int, ends: str
+) -> None:
+    refused = no_price(one(tmp_path, model, info=info), endpoint, "milliseconds")
+    assert (refused.status, refused.code) == (status, "endpoint_not_supported" if status == 400 else "price_unknown")
+    assert str(refused).endswith(ends)
+
+
 @pytest.mark.parametrize(
     ("model", "public", "there", "missing"),
     [
@@ -196,12 +255,19 @@ def test_facts_may_be_declared(tmp_path: Path, key: str) -> None:
 def test_what_is_guessed_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="services.proxy.config.file"):
         read(tmp_path, entry("azure_ai/phi-4", public="a"), entry("azure/x", public="b", info="base_model: gpt-4o"))
-    guessed, known = (record.getMessage() for record in caplog.records)
+    guessed, known, once = (record.getMessage() for record in caplog.records)
     assert "family open, known by the deployment's name alone" in guessed
-    assert "taken for Phi-4) is guessed" in guessed
-    assert "set model_info.base_model" in guessed
-    assert "guessed" not in known
+    assert guessed.endswith("taken for Phi-4")
     assert "base_model gpt-4o" in known
+    assert once == "guessed from names until they have answered: a; set model_info.base_model to be sure"
+
+
+def test_many_guesses_are_one_line(tmp_path: Path) -> None:
+    names = [f"m{number}" for number in range(NAMED_MAX + 2)]
+    config = read(tmp_path, *(entry("azure/x", public=name) for name in names), entry("azure/y", public="m0"))
+    line = guesses([item for items in config.models.values() for item in items])
+    assert ": m0, m1, " in line
+    assert f", m{NAMED_MAX - 1} and 2 more;" in line
 
 
 def test_the_first_answer_teaches(tmp_path: Path) -> None:
@@ -216,7 +282,7 @@ def test_the_first_answer_teaches(tmp_path: Path) -> None:
     assert item.facts.cap_fields[0] == "max_completion_tokens"
     item.learn("gpt-4o-2024-08-06", config.facts)
     assert item.facts.reasoning
-    assert "guessed" not in described(item)
+    assert not item.guessed
 
 
 def test_an_answer_teaches_the_family_where_it_was_guessed(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +14,11 @@ from hypothesis import strategies as st
 
 from services.proxy.domain.admission import Caller, Refused
 from services.proxy.domain.paths import Route
+from services.proxy.forwarder import Forwarder
+from services.proxy.front import FrontDoor
+from services.proxy.models import ModelPages
+from shared.http import Health
+from shared.telemetry import Counter
 from tests.support.data_plane import MASTER, SECRET, DataPlane
 from tests.unit.asgi_driver import Exchange, http_scope, pieces
 
@@ -48,9 +55,51 @@ async def test_refusals_speak_the_callers_dialect(plane: DataPlane) -> None:
         assert answer.status == 401
         assert said["type"] == "error"
         assert (said["error"]["type"], said["error"]["code"]) == ("authentication_error", "missing_api_key")
+        assert said["request_id"] == answer.headers["x-tundish-call-id"]
     openai = await call(plane, "/v1/responses", "POST", secret=None)
     assert error(openai)["type"] == "authentication_error"
     assert "type" not in json.loads(openai.body)
+
+
+async def test_every_refusal_has_an_id_of_its_own(plane: DataPlane) -> None:
+    answers = [
+        await call(plane, "/v1/chat/completions", "POST", secret=None),
+        await call(plane, "/v1/chat/completions", "POST"),
+        await call(plane, "/v1/chat/completions", "GET"),
+        await call(plane, "/v1/nowhere"),
+    ]
+    assert [answer.status for answer in answers] == [401, 400, 405, 404]
+    ids = {answer.headers["x-tundish-call-id"] for answer in answers}
+    assert len({UUID(one) for one in ids}) == 4
+    assert "request_id" not in json.loads(answers[0].body)
+
+
+@pytest.mark.parametrize(
+    ("path", "secret", "passes"),
+    [("/spend/logs", SECRET, False), ("/ledger/status", SECRET, False), ("/spend/logs", MASTER, True),
+     ("/spend/logs", "sk-wrong", True), ("/key/info", SECRET, True)],
+)  # fmt: skip
+async def test_a_good_key_that_would_administer_is_told_so(
+    plane: DataPlane, path: str, secret: str, passes: bool
+) -> None:
+    passed: list[Route] = []
+
+    async def forward(route: Route, scope: Any, body: bytes, send: Any) -> None:
+        passed.append(route)
+        raise Refused(418, "passed", "on")
+
+    door = FrontDoor(
+        inference=plane.inference,
+        forwarder=cast(Forwarder, SimpleNamespace(forward=forward)),
+        health=Health(),
+        pages=ModelPages(plane.models),
+        calls=Counter("calls", "", ("endpoint",)),
+        refused=plane.refused,
+    )
+    exchange = Exchange(pieces(b""), plane.log)
+    await door(http_scope("GET", path, {"authorization": f"Bearer {secret}"}), exchange.receive, exchange.send)
+    assert (exchange.status, error(exchange)["code"]) == ((418, "passed") if passes else (403, "not_allowed"))
+    assert len(passed) == passes
 
 
 async def test_methods_are_checked_in_both_dialects(plane: DataPlane) -> None:

@@ -63,6 +63,15 @@ async def test_money_is_held_before_and_given_back_when_nobody_spoke(plane: Data
     assert bills(plane) == [("reported", False)]
 
 
+async def test_a_refusal_for_money_advises_no_max_tokens(plane: DataPlane) -> None:
+    plane.enforcer.limit = 1
+    with pytest.raises(Refused) as caught:
+        await turns_of(plane).ready()
+    assert caught.value.code == "budget_exceeded"
+    assert "may cost up to $" in caught.value.message
+    assert "max_tokens" not in caught.value.message
+
+
 async def test_each_answer_is_a_bill(plane: DataPlane) -> None:
     turns = turns_of(plane)
     for name in ("one", "two"):

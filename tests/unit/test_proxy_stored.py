@@ -162,6 +162,14 @@ async def test_what_goes_wrong_in_foundry(
         assert secret not in told.body
 
 
+async def test_a_refused_credential_is_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        world.foundry.fail = [(401, b'{"error":{"code":"PermissionDenied","message":"no"}}')]
+        assert (await world.upload(TEAM_A, b"x", "user_data")).code == "upstream_auth_failed"
+    assert caplog.text.count("callers get upstream_auth_failed") == 1
+    assert "PermissionDenied" in caplog.text
+
+
 # ---- batches -----------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import pytest
 from openai.types.chat import ChatCompletion
 
 from services.proxy.domain.translate import ChatStream, Untranslatable, to_chat_reply
+from services.proxy.domain.translate.chat_tools import wants_json
 from tests.unit.translate_driver import (
     CLAUDE_USAGE,
     chat_events,
@@ -24,6 +25,7 @@ REDACTED = {"type": "redacted_thinking", "data": "opaque"}
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"place": "Kiel", "days": [1, 2]}}
 BARE_CALL = {"type": "tool_use", "id": "toolu_2", "name": "time", "input": {}}
 JSON_ANSWER = {"type": "tool_use", "id": "toolu_3", "name": "json_response", "input": {"a": 1, "b": ["ü"]}}
+BARE_ANSWER = {"type": "tool_use", "id": "toolu_4", "name": "json_response", "input": {}}
 START = {"type": "message_start", "message": claude_message([])}
 REPLIES: list[tuple[list[dict[str, Any]], str, str]] = [
     ([TEXT], "end_turn", "stop"),
@@ -38,6 +40,9 @@ REPLIES: list[tuple[list[dict[str, Any]], str, str]] = [
     ([CALL], "tool_use", "tool_calls"),
     ([JSON_ANSWER], "tool_use", "stop"),
     ([JSON_ANSWER], "max_tokens", "length"),
+    ([TEXT, JSON_ANSWER], "tool_use", "stop"),
+    ([THOUGHT, TEXT, JSON_ANSWER, TEXT, BARE_ANSWER], "tool_use", "stop"),
+    ([TEXT, CALL, JSON_ANSWER], "tool_use", "tool_calls"),
     ([{"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}, TEXT], "end_turn", "stop"),
 ]
 
@@ -47,15 +52,19 @@ def plain(message: dict[str, Any]) -> ChatCompletion:
     return ChatCompletion.model_validate_json(made, strict=True)
 
 
-def streamed(sse: bytes, *, include_usage: bool = True) -> bytes:
-    return run(ChatStream(model="sonnet", include_usage=include_usage, created=1795337700).feed, [sse])
+def streamed(sse: bytes, *, include_usage: bool = True, wants_json: bool = False) -> bytes:
+    stream = ChatStream(model="sonnet", include_usage=include_usage, created=1795337700, wants_json=wants_json)
+    return run(stream.feed, [sse])
 
 
+@pytest.mark.parametrize("wants_json", [False, True])
 @pytest.mark.parametrize(("content", "stop_reason", "finish"), REPLIES)
-def test_plain_and_stream_say_the_same(content: list[dict[str, Any]], stop_reason: str, finish: str) -> None:
+def test_plain_and_stream_say_the_same(
+    content: list[dict[str, Any]], stop_reason: str, finish: str, wants_json: bool
+) -> None:
     message = claude_message(content, stop_reason)
     whole = plain(message)
-    sse = streamed(claude_stream(message))
+    sse = streamed(claude_stream(message), wants_json=wants_json or JSON_ANSWER in content)
     joined = read_chat_stream(sse)
     assert whole.choices[0].finish_reason == joined.choices[0].finish_reason == finish
     one, other = whole.choices[0].message, joined.choices[0].message
@@ -118,6 +127,25 @@ def test_the_whole_reply() -> None:
 def test_only_tool_calls_leave_the_content_null_and_only_nothing_leaves_it_empty() -> None:
     assert plain(claude_message([CALL], "tool_use")).choices[0].message.content is None
     assert plain(claude_message([])).choices[0].message.content == ""
+
+
+def test_text_is_held_back_only_where_a_json_answer_may_come() -> None:
+    texts = [START, {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "Hi"}}]
+    assert b"Hi" in streamed(claude_sse(*texts))
+    assert b"Hi" not in streamed(claude_sse(*texts), wants_json=True)
+
+
+def test_text_that_is_held_back_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.proxy.domain.translate.wire.HELD_CHARS_MAX", 5)
+    streamed(claude_stream(claude_message([{"type": "text", "text": "12345"}])), wants_json=True)
+    with pytest.raises(Untranslatable):
+        streamed(claude_stream(claude_message([{"type": "text", "text": "123456"}])), wants_json=True)
+
+
+def test_the_request_says_whether_a_json_answer_may_come() -> None:
+    assert wants_json(b'{"messages":[],"tools":[{"name":"time"},{"name":"json_response","input_schema":{}}]}')
+    assert not wants_json(b'{"messages":[{"role":"user","content":"json_response"}]}')
+    assert not wants_json(b'{"messages":[],"tools":[{"name":"time","input_schema":{"name":"json_response"}}]}')
 
 
 def test_a_refusal_says_why() -> None:

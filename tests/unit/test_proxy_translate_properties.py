@@ -85,8 +85,13 @@ chat_answers = st.fixed_dictionaries(
 )
 
 
-def chat_of(pieces: list[bytes]) -> bytes:
-    return run(ChatStream(model="m", include_usage=True).feed, pieces)
+json_answers = st.builds(
+    lambda at, made: {"type": "tool_use", "id": f"toolu_{at}", "name": "json_response", "input": made}, names, objects
+)
+
+
+def chat_of(pieces: list[bytes], wants_json: bool = False) -> bytes:
+    return run(ChatStream(model="m", include_usage=True, wants_json=wants_json).feed, pieces)
 
 
 def claude_of(pieces: list[bytes]) -> bytes:
@@ -106,6 +111,27 @@ def test_any_cut_of_claudes_stream_gives_the_same_chat(blocks: list[Any], at: li
     assert [call.id for call in one.message.tool_calls or []] == [call.id for call in other.message.tool_calls or []]
     assert arguments(one.message) == arguments(other.message)
     assert (one.finish_reason, plain.usage) == (other.finish_reason, joined.usage)
+
+
+@given(claude_blocks, json_answers, st.integers(0, 5), places, st.integers(1, 7))
+def test_a_json_answer_stands_alone(
+    blocks: list[Any], answer: dict[str, Any], place: int, at: list[int], piece: int
+) -> None:
+    blocks = [*blocks[:place], answer, *blocks[place:]]
+    sse = claude_stream(claude_message(blocks, "tool_use"), piece)
+    whole = chat_of([sse], wants_json=True)
+    assert chat_of(cut(sse, at), wants_json=True) == whole
+    plain = ChatCompletion.model_validate_json(to_chat_reply(json.dumps(claude_message(blocks)).encode(), model="m"))
+    one, other = plain.choices[0].message, read_chat_stream(whole).choices[0].message
+    assert json.loads(one.content or "") == json.loads(other.content or "") == answer["input"]
+    assert arguments(one) == arguments(other)
+
+
+@given(claude_blocks, st.integers(1, 7))
+def test_without_a_json_answer_the_text_is_the_content(blocks: list[Any], piece: int) -> None:
+    whole = chat_of([claude_stream(claude_message(blocks), piece)], wants_json=True)
+    said = "".join(block["text"] for block in blocks if block["type"] == "text")
+    assert (read_chat_stream(whole).choices[0].message.content or "") == said
 
 
 def arguments(message: Any) -> list[tuple[str, Any]]:

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 
-from services.proxy.config.kinds import FACT_KEYS, KIND_KEYS, Kind, KindReader, checked_version, described
-from services.proxy.config.prices import PRICE_KEYS, Priced, PriceReader
+from services.proxy.config.instead import BUDGETS, INSTEAD
+from services.proxy.config.kinds import FACT_KEYS, KIND_KEYS, Kind, KindReader, checked_version, described, guesses
+from services.proxy.config.prices import PRICE_KEYS, Priced, PriceReader, like_a_price
 from services.proxy.domain.deployments import Deployment, deployment_id
 from services.proxy.domain.facts import FactBook, Sizes
 from services.proxy.domain.prices import PriceBook
@@ -46,22 +47,6 @@ INFO_KNOWN = PARAMS_KNOWN - {"model", "api_base", "api_key", "api_version", "ext
     "stream_usage",
     *FACT_KEYS,
 }
-INSTEAD = {
-    "general_settings": "the master key is TUNDISH_MASTER_KEY and the database TUNDISH_POSTGRES_URL",
-    "litellm_settings": "see docs/configuration.md for the variables that there are",
-    "router_settings": "deployments of one model are taken in turn",
-    "environment_variables": "set them in the environment of the process",
-    "timeout": "set TUNDISH_UPSTREAM_IDLE_S",
-    "stream_timeout": "set TUNDISH_UPSTREAM_IDLE_S",
-    "rpm": "the deployment's own limit answers 429, which is passed on",
-    "tpm": "the deployment's own limit answers 429, which is passed on",
-    "max_tokens": "callers set it; TUNDISH_DEFAULT_OUTPUT_TOKENS is assumed where they do not, and the model's own"
-    " maximum is model_info.max_output_tokens",
-    "organization": "Foundry has no organizations of OpenAI's: a resource is named by its api_base",
-    "additional_drop_params": "drop_params drops what a reasoning model does not take",
-    "allowed_openai_params": "everything is passed on that the model takes",
-}
-"""What to use in place of options of LiteLLM's that people are likely to have."""
 SECTIONS = ("litellm_settings", "general_settings")
 """Sections of LiteLLM's whose keys are named one by one."""
 SETTINGS_KNOWN = {"litellm_settings": {"drop_params"}, "general_settings": set[str]()}
@@ -74,16 +59,6 @@ HEADERS_RESERVED = (
 )  # fmt: skip
 """Headers that the gateway sets itself, or that would change who serves a call without its price being known."""
 DEPLOYMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
-BUDGETS = {
-    "litellm_settings.max_budget": "set the max_budget of an organization with POST /organization/update",
-    "litellm_settings.upperbound_key_generate_params": "set the max_budget of an organization or of teams, which their"
-    " keys cannot pass",
-    "litellm_settings.default_key_generate_params": "make a budget object with POST /budget/new and name it as the"
-    " default_key_budget_id of teams",
-    "litellm_params.max_budget": "set model_max_budget for this model on an organization, team or key",
-}
-"""Keys that would limit spend, and what does so here: to pass over one of them would leave spend without a limit."""
-
 Table = Mapping[str, Any]
 
 
@@ -116,9 +91,11 @@ def load_config(path: Path, environ: Mapping[str, str], book: PriceBook) -> Conf
         for warning in reader.warnings:  # a misspelt key is likely to be the cause
             log.warning("%s", warning)
         raise
-    for deployments in config.models.values():
-        for item in deployments:
-            log.info("%s", described(item))
+    items = [item for deployments in config.models.values() for item in deployments]
+    for item in items:
+        log.info("%s", described(item))
+    if any(item.guessed for item in items):
+        log.info("%s", guesses(items))
     return config
 
 
@@ -164,14 +141,17 @@ class _Reader:
         table = self._table(entry, place)
         self._unknown(table, {"model_name", "litellm_params", "model_info"}, place)
         public = self._text(table, "model_name", place)
+        self._refuse_wildcard(public, f"{place}.model_name")
         inner = f"{place}.litellm_params"
         if "litellm_params" not in table:
             raise self._error(inner, "is missing; indent 'model', 'api_base' … below 'litellm_params:'")
         params = self._table(table["litellm_params"], inner)
-        self._unknown(params, PARAMS_KNOWN, inner)
+        self._unknown(_but_prices(params), PARAMS_KNOWN, inner)
         info = self._table(table.get("model_info") or {}, f"{place}.model_info")
-        self._unknown(info, INFO_KNOWN, f"{place}.model_info")
-        provider, name = self._provider(self._text(params, "model", inner), f"{inner}.model")
+        self._unknown(_but_prices(info), INFO_KNOWN, f"{place}.model_info")
+        target = self._text(params, "model", inner)
+        self._refuse_wildcard(target, f"{inner}.model")
+        provider, name = self._provider(target, f"{inner}.model")
         api_base = self._base(self._text(params, "api_base", inner), f"{inner}.api_base")
         if params.get("api_key") is None:
             raise self._error(
@@ -297,6 +277,14 @@ class _Reader:
             return (("authorization", f"Bearer {key}"),)
         return (("x-api-key" if kind.surface == "anthropic" else "api-key", key),)
 
+    def _refuse_wildcard(self, name: str, place: str) -> None:
+        if "*" in name:
+            raise self._error(
+                place,
+                f"{name!r} is a wildcard, and wildcards are not served: list the deployments, each in an entry of its"
+                " own",
+            )
+
     def _provider(self, model: str, place: str) -> tuple[str, str]:
         provider, slash, name = model.partition("/")
         if not slash or provider not in PROVIDERS:
@@ -370,6 +358,11 @@ class _Reader:
 
     def _error(self, place: str, text: str) -> SettingsError:
         return SettingsError(f"{self._path}: {place} {text}")
+
+
+def _but_prices(table: Table) -> Table:
+    """The keys that are no prices: those are read, or refused, where prices are."""
+    return {key: value for key, value in table.items() if value is None or not like_a_price(key)}
 
 
 def _has_keys(value: object) -> bool:

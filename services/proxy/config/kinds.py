@@ -5,7 +5,7 @@ names, which is said. What an answer teaches later stands in `Deployment.learn`.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
@@ -34,6 +34,8 @@ FACT_KEYS = {
     "output_cap_field",
 }
 TOKENS_MAX = 100_000_000
+NAMED_MAX = 20
+"""So many models are named in one line of the log."""
 
 Table = Mapping[str, Any]
 Fail = Callable[[str, str], SettingsError]
@@ -92,13 +94,15 @@ class KindReader:
         else:
             family, how, guessed = self._by_name(provider, name, public, place)
         surface = self._surface(provider, family, surface, api_base, version, place)
-        mode = keys.get("mode") or (self._mode_of(model) if model is not None else None)
+        mode = self._one_of(keys, "mode", tuple(OF_MODE), place)
+        if mode is None and model is not None:
+            mode = self._mode_of(model)
         return Kind(
             name=name,
             family=family,
             surface=surface,
             model=model,
-            mode=str(mode) if mode in OF_MODE else None,
+            mode=mode if mode in OF_MODE else None,
             reasoning=self._reasoning(keys, prefix, place),
             discovered_by=how,
             guessed=model is None and not _routes(name) and not _routes(public),
@@ -195,10 +199,17 @@ def described(deployment: Deployment) -> str:
     text += f"; surface {deployment.surface}"
     if deployment.closed:
         text += "; a name is all that closes what other families do: set model_info.family to be sure"
-    if deployment.guessed:
-        model = f" (taken for {deployment.model_name})" if deployment.model_name else ""
-        text += f"; its model{model} is guessed until it has answered: set model_info.base_model to be sure"
+    if deployment.guessed and deployment.model_name:
+        text += f"; taken for {deployment.model_name}"
     return text
+
+
+def guesses(deployments: Sequence[Deployment]) -> str:
+    """Of which public models only names say what they are, in one line."""
+    names = list(dict.fromkeys(item.model for item in deployments if item.guessed))
+    more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+    told = ", ".join(names[:NAMED_MAX])
+    return f"guessed from names until they have answered: {told}{more}; set model_info.base_model to be sure"
 
 
 def _routes(name: str) -> bool:

@@ -209,12 +209,17 @@ class PriceReader:
         return int(rate + Decimal("0.5"))
 
 
+def like_a_price(key: str) -> bool:
+    """Whether a key is a price, or may have been meant as one."""
+    return "cost" in key or key in PRICE_KEYS
+
+
 def _cost_keys(params: Table, info: Table, place: str) -> dict[str, tuple[object, str]]:
     """Keys that are or look like prices, each with value and place; litellm_params first."""
     found: dict[str, tuple[object, str]] = {}
     for table, part in ((params, "litellm_params"), (info, "model_info")):
         for key, value in table.items():
-            if value is not None and key not in found and ("cost" in key or key in PRICE_KEYS):
+            if value is not None and key not in found and like_a_price(key):
                 found[key] = (value, f"{place}.{part}")
     return found
 

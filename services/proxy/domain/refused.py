@@ -3,6 +3,7 @@
 from services.proxy.domain.admission import Refused
 from services.proxy.domain.deployments import Deployment
 from services.proxy.domain.paths import Endpoint
+from services.proxy.domain.surfaces import serves
 
 FINAL = ((b"x-should-retry", b"false"),)
 
@@ -18,19 +19,25 @@ def missing_key() -> Refused:
 
 
 def not_served(model: str, endpoint: Endpoint, deployment: Deployment) -> Refused:
-    """A model that has no such operation."""
-    served = ", ".join(sorted(way for way in deployment.ways))
+    """A model that has no such operation, or that is known not to have it."""
+    text = f"The model '{model}' does not serve {endpoint}. It serves: {', '.join(serves(deployment))}."
+    if endpoint in deployment.ways and deployment.guessed:
+        text += " That is known by names alone; if it is wrong, the platform team must set model_info.base_model."
     return Refused(
         400,
         "endpoint_not_supported",
-        f"The model '{model}' does not serve {endpoint}. It serves: {served}.",
+        text,
         param="model",
         headers=FINAL,
     )
 
 
-def no_price(model: str, what: str | None = None) -> Refused:
-    """A model, or something of it, that has no known price."""
+def no_price(deployment: Deployment, endpoint: Endpoint, what: str | None = None) -> Refused:
+    """A model, or something of it, that has no known price: the caller's mistake if the model does something else."""
+    model = deployment.model
+    served = serves(deployment)
+    if served and endpoint not in served:
+        return not_served(model, endpoint, deployment)
     priced = "No price is known" if what is None else f"No price for {what} is known"
     return Refused(
         503,

@@ -12,6 +12,7 @@ from services.proxy.domain.deployments import (
     CLASSIC_API_VERSION,
     MODELS_API_VERSION,
     V1_API_VERSIONS,
+    Deployment,
     Family,
     Surface,
     Way,
@@ -135,6 +136,16 @@ def ways_of(
         for endpoint, way in ways.items()
         if (allowed is None or endpoint in allowed) and (declared is None or endpoint in declared)
     }
+
+
+def serves(deployment: Deployment) -> list[Endpoint]:
+    """What a deployment is known to do, in order: of its ways those of its model's family and mode.
+
+    A guess closes no way, so that more may be tried than this list has; one that leaves nothing is passed over.
+    """
+    facts = (OF_FAMILY.get(deployment.family), OF_MODE.get(deployment.facts.mode))
+    known = [way for way in sorted(deployment.ways) if all(does is None or way in does for does in facts)]
+    return known or sorted(deployment.ways)
 
 
 def _classic(base: str, name: str, api_version: str | None) -> dict[Endpoint, Way]:

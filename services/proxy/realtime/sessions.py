@@ -130,6 +130,7 @@ class Realtime:
         except HandshakeRefused as refused:
             said = read_failure(refused.status, refused.body, retry_after=refused.retry_after)
             failure = caller_failure(said, hide=deployment.secrets)
+            self._inference.complaints.note(deployment, said, failure)
         except UpstreamError as error:
             log.warning("deployment %s at %s: %s", deployment.name, deployment.host, error)
             failure = own_failure(502, "upstream_unreachable", "Foundry cannot be reached. Try again.")

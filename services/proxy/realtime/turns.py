@@ -282,7 +282,7 @@ class Turns:
                 headers=FINAL,
             )
         if not self.deployment.unpriced and (name := row.missing(likely)) is not None:
-            raise no_price(self.model, name)
+            raise no_price(self.deployment, Endpoint.REALTIME, name)
         await self._inference.begin(call)
         call.upstream_from_ns = perf_counter_ns()
         return call
@@ -325,7 +325,7 @@ class Turns:
         """The price by which money is held. Raises Refused when none is known."""
         row = self.deployment.hold_row
         if row is None:
-            raise no_price(self.model)
+            raise no_price(self.deployment, Endpoint.REALTIME)
         if self._served is None or self.deployment.fixed_price:
             return row
         return dearest(row, self._book.served(self._served, row))

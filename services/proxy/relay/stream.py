@@ -9,6 +9,7 @@ from services.proxy.call import Call
 from services.proxy.domain.errors.failures import Failure, error_event, own_failure
 from services.proxy.domain.meters import stream_meter
 from services.proxy.domain.sse import FrameSplitter, FrameTooLong
+from services.proxy.relay.complaints import Complaints
 from services.proxy.relay.reader import HOLD_BACK_BYTES, Reader
 from services.proxy.relay.reading import believed, gateway_headers, grok, shown_to, with_wait
 from services.proxy.till import Till
@@ -29,9 +30,10 @@ _BROKEN = "The stream from Foundry broke off."
 class StreamRelay:
     """Replies that are passed on event by event."""
 
-    def __init__(self, till: Till, tasks: Supervisor) -> None:
+    def __init__(self, till: Till, tasks: Supervisor, complaints: Complaints) -> None:
         self._till = till
         self._tasks = tasks
+        self._complaints = complaints
 
     async def relay(self, call: Call, reply: Reply, receive: Receive, send: Send, headers: Headers) -> None:
         """Pass a stream on. What goes wrong before any content is a plain error answer, later an error event."""
@@ -64,6 +66,7 @@ class StreamRelay:
         if passage.meter.failed:
             log.info("a stream of deployment %s failed: %s", call.deployment.name, failure.message)
         shown = shown_to(call, with_wait(failure, reply))
+        self._complaints.note(call.deployment, failure, shown)
         if early:
             await send_failure(reader.answer, call.route.dialect, shown, headers, call.call_id)
             return

@@ -26,6 +26,7 @@ from services.proxy.domain.errors.failures import Failure, failure_of_event, own
 from services.proxy.domain.meters import StreamMeter, content_tokens, read_reply, stream_meter
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.sse import FrameSplitter, FrameTooLong
+from services.proxy.relay.complaints import Complaints
 from services.proxy.relay.reader import SEND_TIMEOUT_S
 from services.proxy.relay.reading import believed, gateway_headers, grok, shown_to
 from services.proxy.relay.stream import StreamRelay
@@ -69,8 +70,9 @@ TYPES = {
 class WholeRelay:
     """Replies that are read whole before they are passed on."""
 
-    def __init__(self, till: Till, follow: Follow | None = None) -> None:
+    def __init__(self, till: Till, complaints: Complaints, follow: Follow | None = None) -> None:
         self._till = till
+        self._complaints = complaints
         self._follow = follow
 
     async def relay(self, call: Call, reply: Reply, send: Send, headers: Headers) -> None:
@@ -158,6 +160,7 @@ class WholeRelay:
 
     async def _fail(self, call: Call, failure: Failure, send: Send, headers: Headers) -> None:
         shown = shown_to(call, failure)
+        self._complaints.note(call.deployment, failure, shown)
         told = gateway_headers(call, [*headers, *call.limits_left], self._till.figures(call))
         await send_failure(send, call.route.dialect, shown, told, call.call_id)
 

@@ -17,7 +17,8 @@ from services.proxy.domain.objects.places import Places
 from services.proxy.domain.objects.records import ObjectRecord, RecordKind
 from services.proxy.domain.objects.seal import Kind, Opened, Seal, is_upstream_id, not_found, owner_of
 from services.proxy.domain.paths import Route
-from services.proxy.stored.foundry import Answer, Foundry, failure_of, failure_of_error
+from services.proxy.relay.complaints import Complaints
+from services.proxy.stored.foundry import Answer, Foundry, failure_of, failure_of_error, said_in
 from services.proxy.stored.records import Records
 from services.proxy.upstream import UpstreamError
 from shared.clock import Clock
@@ -74,6 +75,7 @@ class Desk:
     places: Places
     seal: Seal
     records: Records
+    complaints: Complaints
     clock: Clock
     patience: Patience
     body_bytes_max: int
@@ -95,7 +97,9 @@ class Desk:
 
     async def bad(self, visit: Visit, answer: Answer, deployment: Deployment, *, stored: bool = True) -> None:
         """Tell the caller of a reply that is no good. Raises Refused when it says that a `stored` object is gone."""
-        failure = failure_of(answer, deployment, self.seal, visit.owner, stored=stored)
+        said = said_in(answer)
+        failure = failure_of(said, deployment, self.seal, visit.owner, stored=stored)
+        self.complaints.note(deployment, said, failure)
         await send_failure(visit.send, visit.route.dialect, failure, [*answer.headers, named(visit)], visit.call_id)
 
     async def good(self, visit: Visit, body: bytes, answer: Answer | None = None) -> None:

@@ -136,15 +136,19 @@ async def lines_of(reply: Reply) -> AsyncGenerator[bytes]:
         yield rest
 
 
-def failure_of(answer: Answer, deployment: Deployment, seal: Seal, owner: str, *, stored: bool) -> Failure:
-    """What a caller is told of a reply that is no good. Raises Refused (404) when Foundry knows no such object, if the
-    request was for a `stored` one."""
-    failure = read_failure(
+def said_in(answer: Answer) -> Failure:
+    """What Foundry says in a reply that is no good."""
+    return read_failure(
         answer.status, answer.body, retry_after=answer.retry_after, retry_after_ms=answer.retry_after_ms
     )
-    if stored and failure.status == 404:
+
+
+def failure_of(said: Failure, deployment: Deployment, seal: Seal, owner: str, *, stored: bool) -> Failure:
+    """What a caller is told of what Foundry `said`. Raises Refused (404) when Foundry knows no such object, if the
+    request was for a `stored` one."""
+    if stored and said.status == 404:
         raise not_found()
-    failure = msgspec.structs.replace(failure, message=seal_text(failure.message, seal, owner, deployment.id))
+    failure = msgspec.structs.replace(said, message=seal_text(said.message, seal, owner, deployment.id))
     return caller_failure(failure, hide=deployment.secrets, stored=stored)
 
 

@@ -18,6 +18,7 @@ from services.proxy.domain.objects.seal import Opened, Seal, not_found, owner_of
 from services.proxy.domain.objects.sealing import SealingTransform
 from services.proxy.domain.paths import Endpoint, Route
 from services.proxy.domain.prices import PriceBook
+from services.proxy.relay.complaints import Complaints
 from services.proxy.stored.background import Background, handed_over
 from services.proxy.stored.batches import Batches
 from services.proxy.stored.booking import Booking
@@ -76,6 +77,7 @@ class StoredObjects:
             places=places,
             seal=seal,
             records=records,
+            complaints=Complaints(clock),
             clock=clock,
             patience=patience,
             body_bytes_max=body_bytes_max,

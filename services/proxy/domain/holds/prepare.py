@@ -100,7 +100,7 @@ class Prepared(msgspec.Struct, kw_only=True, gc=False):
             row=self.row,
             choices=asked.choices if helps else 0,
             beside=beside,
-            assumed_tokens=assumed if asked.output_cap is None else None,
+            assumed_tokens=assumed if asked.chat and asked.output_cap is None else None,
             output_max=deployment.facts.max_output,
             field=asked.cap_field,
             more_nusd=need.amount - estimate(need.prompt, need.output, self.row) if helps else 0,

@@ -20,6 +20,7 @@ from services.proxy.domain.objects.positions import (
 from services.proxy.domain.objects.seal import Seal
 from services.proxy.domain.objects.sealing import SealingTransform, as_text
 from services.proxy.domain.paths import Endpoint
+from services.proxy.domain.refused import no_price
 from services.proxy.domain.requests import read_request
 from services.proxy.domain.requests.writing import outgoing_fields
 from services.proxy.domain.unpriced import check_tools
@@ -177,7 +178,7 @@ class LineOpener:
             check_tools(asked.hosted, self._row)
         missing = self._row.missing(usage)
         if missing is not None and not self._deployment.unpriced:
-            raise Refused(503, "price_unknown", f"no price is known for '{missing}'.", kind="server_error")
+            raise no_price(self._deployment, asked.endpoint, missing)
         return price(usage, self._row), usage.prompt
 
 

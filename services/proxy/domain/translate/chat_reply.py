@@ -85,11 +85,13 @@ def input_text(raw: msgspec.Raw) -> str:
 
 
 def _content(said: _Message) -> tuple[Json, bool]:
-    """The assistant's message, and whether it calls tools of the caller's."""
+    """The assistant's message, and whether it calls tools of the caller's. A JSON answer stands alone: text beside it
+    would make it no JSON."""
     texts: list[str] = []
     thoughts: list[str] = []
     blocks: list[Json] = []
     calls: list[Json] = []
+    answer: str | None = None
     for block in said.content:
         match block.type:
             case "text":
@@ -98,14 +100,14 @@ def _content(said: _Message) -> tuple[Json, bool]:
                 thoughts.append(block.thinking)
                 blocks.append(thinking_block(block, block.thinking, block.signature))
             case "tool_use" if block.name == JSON_TOOL:
-                texts.append(input_text(block.input))
+                answer = input_text(block.input) if answer is None else answer
             case "tool_use":
                 function = {"name": block.name, "arguments": input_text(block.input)}
                 calls.append({"id": block.id, "type": "function", "function": function})
             case _:
                 pass
     refusal = said.stop_details.explanation if said.stop_details else None
-    content = "".join(texts)
+    content = "".join(texts) if answer is None else answer
     message: Json = {"role": "assistant", "content": content if content or not calls else None, "refusal": refusal}
     if any(thoughts):
         message["reasoning_content"] = "".join(thoughts)

@@ -52,11 +52,13 @@ class _Event(msgspec.Struct, frozen=True):
 
 
 class _Open:
-    """A content block that has begun and not ended; `call`: its number among the caller's tool calls."""
+    """A content block that has begun and not ended; `call`: its number among the caller's tool calls; `answers`: its
+    input is the JSON answer."""
 
-    def __init__(self, block: Block, call: int | None) -> None:
+    def __init__(self, block: Block) -> None:
         self.block = block
-        self.call = call
+        self.call: int | None = None
+        self.answers = False
         self.said_input = False
         self.thoughts: list[str] = [block.thinking]
         self.signature = block.signature
@@ -69,11 +71,16 @@ class ChatStream:
     """Feed whole events of Claude's in, take events for a chat completions caller out.
 
     `done`: the stream has come to its end; `failed`: it ended with an error. After either nothing more comes out.
+    `wants_json`: Claude was given the tool for JSON answers. Text is held back then until the end, since it is the
+    content only if that tool was not called.
     """
 
-    def __init__(self, *, model: str, include_usage: bool, created: int = 0) -> None:
+    def __init__(self, *, model: str, include_usage: bool, created: int = 0, wants_json: bool = False) -> None:
         self._model = model
         self._include_usage = include_usage
+        self._wants_json = wants_json
+        self._texts: list[str] = []
+        self._answered = False
         self._created = created
         self._id = ""
         self._usage = ClaudeUsage()
@@ -140,13 +147,18 @@ class ChatStream:
     def _begin(self, index: int, block: Block) -> bytes:
         if not self.begun or index in self._open:
             raise Untranslatable("the deployment's stream has a content block out of order")
-        opened = self._open[index] = _Open(block, None)
+        opened = self._open[index] = _Open(block)
         match block.type:
-            case "text":
-                return self._chunk({"content": block.text}) if block.text else b""
+            case "text" if block.text:
+                return self._text(block.text)
             case "thinking":
                 return self._chunk({"reasoning_content": block.thinking}) if block.thinking else b""
-            case "tool_use" if block.name != JSON_TOOL:
+            case "tool_use" if block.name == JSON_TOOL:
+                opened.answers = not self._answered
+                self._answered = True
+                self._texts.clear()
+                return b""
+            case "tool_use":
                 opened.call = self._calls
                 self._calls += 1
                 return self._call(opened.call, {"name": block.name, "arguments": ""}, block.id)
@@ -159,7 +171,7 @@ class ChatStream:
             raise Untranslatable("the deployment's stream has a part of a content block that has not begun")
         match delta.type:
             case "text_delta" if delta.text:
-                return self._chunk({"content": delta.text})
+                return self._text(delta.text)
             case "thinking_delta" if delta.thinking:
                 self._held = held(self._held + len(delta.thinking))
                 opened.thoughts.append(delta.thinking)
@@ -172,11 +184,20 @@ class ChatStream:
             case _:
                 return b""
 
+    def _text(self, text: str) -> bytes:
+        if self._answered:
+            return b""
+        if not self._wants_json:
+            return self._chunk({"content": text})
+        self._held = held(self._held + len(text))
+        self._texts.append(text)
+        return b""
+
     def _input(self, opened: _Open, text: str) -> bytes:
         opened.said_input = True
         if opened.call is not None:
             return self._call(opened.call, {"arguments": text})
-        return self._chunk({"content": text}) if opened.block.name == JSON_TOOL else b""
+        return self._chunk({"content": text}) if opened.answers else b""
 
     def _end(self, index: int) -> bytes:
         opened = self._open.pop(index, None)
@@ -207,7 +228,8 @@ class ChatStream:
         if not self.begun:
             raise Untranslatable("the deployment's stream ended before it began")
         self.done = True
-        last = self._chunk({}, finish_reason(self._stop_reason, calls=self._calls > 0))
+        last = self._chunk({"content": "".join(self._texts)}) if self._texts else b""
+        last += self._chunk({}, finish_reason(self._stop_reason, calls=self._calls > 0))
         if not self._include_usage:
             return last + DONE
         usage = chat_usage(self._usage)

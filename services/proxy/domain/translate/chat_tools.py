@@ -47,6 +47,13 @@ class ToolChoice(msgspec.Struct, frozen=True):
     allowed_tools: _Allowed | None = None
 
 
+class _Sent(msgspec.Struct, frozen=True):
+    tools: list[_Named] = []
+
+
+_sent = msgspec.json.Decoder(_Sent)
+
+
 class _JsonSchema(msgspec.Struct, frozen=True):
     description: str | None = None
     schema: msgspec.Raw = msgspec.Raw()
@@ -87,6 +94,11 @@ def toolbox(
         wish = {**wish, "disable_parallel_tool_use": True}
     unsaid = choice is None and wish == {"type": "auto"}
     return Toolbox(tools=made, choice=None if unsaid else wish, forced=wish["type"] in ("any", "tool"))
+
+
+def wants_json(sent: bytes) -> bool:
+    """Whether a Messages body that was made here gives Claude the tool for JSON answers."""
+    return JSON_TOOL.encode() in sent and any(tool.name == JSON_TOOL for tool in _sent.decode(sent).tools)
 
 
 def _json_choice(*, may_call: bool) -> Json:

@@ -5,6 +5,7 @@ from services.proxy.domain.deployments import Translation
 from services.proxy.domain.transform import Transform
 from services.proxy.domain.translate.chat_reply import to_chat_reply
 from services.proxy.domain.translate.chat_stream import ChatStream
+from services.proxy.domain.translate.chat_tools import wants_json
 from services.proxy.domain.translate.messages_reply import to_message_reply
 from services.proxy.domain.translate.messages_stream import MessageStream
 
@@ -12,10 +13,15 @@ from services.proxy.domain.translate.messages_stream import MessageStream
 class _ToChat:
     """A Claude deployment's reply for a caller of chat completions."""
 
-    def __init__(self, asked: Asked, created: int) -> None:
+    def __init__(self, asked: Asked, sent: bytes, created: int) -> None:
         self._model = asked.model
         self._created = created
-        self._stream = ChatStream(model=asked.model, include_usage=asked.include_usage, created=created)
+        self._stream = ChatStream(
+            model=asked.model,
+            include_usage=asked.include_usage,
+            created=created,
+            wants_json=asked.stream and wants_json(sent),
+        )
 
     def whole(self, body: bytes) -> bytes:
         return to_chat_reply(body, model=self._model, created=self._created)
@@ -51,8 +57,9 @@ class _ToMessages:
         return message
 
 
-def translation_of(name: Translation, asked: Asked, *, call_id: str, created: int) -> Transform:
-    """The change that a translated call's reply goes through. `created` is in Unix seconds."""
+def translation_of(name: Translation, asked: Asked, sent: bytes, *, call_id: str, created: int) -> Transform:
+    """The change that a translated call's reply goes through. `sent` is the body that Foundry gets; `created` is in
+    Unix seconds."""
     if name == "chat_to_messages":
-        return _ToChat(asked, created)
+        return _ToChat(asked, sent, created)
     return _ToMessages(asked, f"msg_{call_id.replace('-', '')}")
