@@ -43,7 +43,7 @@ async def begun(world: World, key: str = "limited", status: str = "queued") -> t
     """A call whose response Foundry makes in the background; with Foundry's id."""
     call = await world.call(world.one, key, hold=HOLD)
     _, name = world.response(key, status=status)
-    await world.one.stored.begin_background(call, msgspec.json.encode(world.foundry.responses[name]))
+    await world.one.stored.background.begin(call, msgspec.json.encode(world.foundry.responses[name]))
     return call, name
 
 
@@ -98,7 +98,7 @@ async def test_the_call_keeps_its_hold_and_is_settled_when_the_response_is_done(
 async def test_a_response_that_is_done_at_once(world: World) -> None:
     call = await world.call(world.one, TEAM_A)
     _, name = world.response(TEAM_A, usage=USAGE)
-    await world.one.stored.begin_background(call, msgspec.json.encode(world.foundry.responses[name]))
+    await world.one.stored.background.begin(call, msgspec.json.encode(world.foundry.responses[name]))
     assert (await settled(world, call)).cost_nusd == COST
     assert world.foundry.requests == []
 
@@ -106,7 +106,7 @@ async def test_a_response_that_is_done_at_once(world: World) -> None:
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"\xff", b'{"id":""}'])
 async def test_a_reply_that_names_no_response_is_charged_at_the_hold(world: World, body: bytes) -> None:
     call = await world.call(world.one, "limited", hold=HOLD)
-    await world.one.stored.begin_background(call, body)
+    await world.one.stored.background.begin(call, body)
     assert (await settled(world, call)).cost_nusd == HOLD
 
 

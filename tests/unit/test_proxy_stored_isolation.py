@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from services.proxy.domain.admission import Refused
+from services.proxy.domain.objects import open_request, owner_of
 from services.proxy.domain.paths import Endpoint
 from tests.support.stored_world import LONE, SEAL, TEAM_A, TEAM_B, World, batch_input, chat_line, new_batch
 from tests.unit.test_proxy_objects_opening import PLACES
@@ -110,11 +111,11 @@ async def test_every_field_is_the_same_404(world: World, attacker: str, row: tup
     for text in (SEAL.seal(kind, "team:team_a", place, raw), raw):
         body = json.dumps({"model": "gpt", **content}).replace("@", text).encode()
         with pytest.raises(Refused) as refused:
-            world.one.stored.open_request(endpoint, body, world.caller(attacker))
+            open_request(endpoint, body, world.one.stored.seal, owner_of(world.caller(attacker)))
         assert refused.value.status == 404
     own = SEAL.seal(kind, "team:team_a", place, raw)
     body = json.dumps({"model": "gpt", **content}).replace("@", own).encode()
-    assert raw.encode() in world.one.stored.open_request(endpoint, body, world.caller(TEAM_A)).body
+    assert raw.encode() in open_request(endpoint, body, world.one.stored.seal, owner_of(world.caller(TEAM_A))).body
 
 
 @pytest.mark.parametrize("attacker", ATTACKERS)

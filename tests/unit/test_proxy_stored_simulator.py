@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from deploy.simulator import Options, Simulator
+from services.proxy.domain.objects import SealingTransform, open_request, owner_of
 from services.proxy.domain.paths import Endpoint
 from services.proxy.domain.sse import FrameSplitter
 from services.proxy.stored import background as module
@@ -57,10 +58,10 @@ class Scene(World):
         """A response made by a call of a model: opened, sent, sealed as inference does it."""
         stored, caller = self.one.stored, self.caller(key)
         body = json.dumps({"model": DEPLOYMENT, **fields}).encode()
-        unsealed = stored.open_request(Endpoint.RESPONSES, body, caller)
+        unsealed = open_request(Endpoint.RESPONSES, body, stored.seal, owner_of(caller))
         reply = await ask(self.simulator, URL, unsealed.body, query="")
         assert reply.status == 200, reply.body
-        transform = stored.transform(caller, self.deployments["gpt"][0].id)
+        transform = SealingTransform(stored.seal, owner_of(caller), self.deployments["gpt"][0].id)
         if not fields.get("stream"):
             return json.loads(transform.whole(reply.body))
         frames = FrameSplitter().feed(reply.body)
@@ -150,7 +151,7 @@ async def test_a_response_in_the_background(scene: Scene, monkeypatch: pytest.Mo
     body = {"model": DEPLOYMENT, "input": "hello [[sim completion=9]]", "background": True}
     reply = await ask(scene.simulator, URL, body, query="")
     assert reply.json["status"] == "queued"
-    await scene.one.stored.begin_background(call, reply.body)
+    await scene.one.stored.background.begin(call, reply.body)
     for _ in range(1_000):
         if call.settled:
             break

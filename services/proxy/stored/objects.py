@@ -7,14 +7,12 @@ import msgspec
 
 from services.proxy.answers import Receive, Send
 from services.proxy.body import Patience
-from services.proxy.call import Call
 from services.proxy.directory import Directory
 from services.proxy.domain.admission import Caller, Refused
 from services.proxy.domain.asked import BadRequest
-from services.proxy.domain.objects.opening import Unsealed, open_request
 from services.proxy.domain.objects.places import Places
 from services.proxy.domain.objects.records import TERMINAL_RESPONSE
-from services.proxy.domain.objects.seal import Opened, Seal, not_found, owner_of
+from services.proxy.domain.objects.seal import Opened, Seal, not_found
 from services.proxy.domain.objects.sealing import SealingTransform
 from services.proxy.domain.paths import Endpoint, Route
 from services.proxy.domain.prices import PriceBook
@@ -100,20 +98,6 @@ class StoredObjects:
         )
         self._files = Files(self._desk, self.watcher)
         self._batches = Batches(self._desk, self.watcher, self._pending, treasury)
-
-    # ---- for calls of models -------------------------------------------------------------------------
-
-    def open_request(self, endpoint: Endpoint, body: bytes, caller: Caller) -> Unsealed:
-        """A body with the ids that Foundry knows. Raises Refused, BadRequest."""
-        return open_request(endpoint, body, self.seal, owner_of(caller))
-
-    def transform(self, caller: Caller, deployment: str) -> SealingTransform:
-        """What seals the ids of a response that a deployment (by its id) makes for a caller."""
-        return SealingTransform(self.seal, owner_of(caller), deployment)
-
-    async def begin_background(self, call: Call, reply_body: bytes) -> None:
-        """Foundry has taken a background response on: the call is settled when it is done. Never raises."""
-        await self.background.begin(call, reply_body)
 
     async def handed_over(self, call_id: str) -> bool:
         """What recovery asks of each call that a dead instance left open. Raises BusError."""

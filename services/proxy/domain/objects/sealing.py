@@ -98,19 +98,6 @@ def seal_text(message: str, seal: Seal, owner: str, deployment: str) -> str:
     return _TEXT_ID.sub(sealed, message)
 
 
-def seal_fields(body: bytes, seal: Seal, owner: str, deployment: str, kinds: dict[str, Kind]) -> bytes:
-    """An object of Foundry's (a file, a batch) with the ids in these fields sealed; other fields keep their bytes.
-
-    Raises ValueError for what is no JSON object.
-    """
-    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    for key, kind in kinds.items():
-        value = as_text(fields.get(key))
-        if value is not None:
-            fields[key] = msgspec.Raw(msgspec.json.encode(seal.seal(kind, owner, deployment, value)))
-    return msgspec.json.encode(fields)
-
-
 def as_text(raw: msgspec.Raw | None) -> str | None:
     """The string a field holds; None if it holds none."""
     if raw is None or not bytes(raw).startswith(b'"'):
