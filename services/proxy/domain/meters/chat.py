@@ -13,6 +13,8 @@ from services.proxy.domain.meters.reading import (
     EMPTY,
     NOTHING,
     UNREADABLE,
+    OutputDetails,
+    PromptDetails,
     Reading,
     Tokens,
     bounded,
@@ -25,25 +27,12 @@ from services.proxy.domain.sse import data_of
 from shared.pricing import STANDARD, Usage
 
 
-class _PromptDetails(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    audio_tokens: int | None = None
-    image_tokens: int | None = None
-
-
-class _OutputDetails(msgspec.Struct, gc=False):
-    reasoning_tokens: int | None = None
-    audio_tokens: int | None = None
-    image_tokens: int | None = None
-
-
 class _Usage(msgspec.Struct):
     prompt_tokens: int
     completion_tokens: int | None = None
     total_tokens: int | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
+    prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: OutputDetails | None = None
 
 
 class _Body(msgspec.Struct):

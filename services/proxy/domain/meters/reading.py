@@ -39,6 +39,23 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 NOTHING = Reading()
 
 
+class PromptDetails(msgspec.Struct, gc=False):
+    """Parts of a prompt, as OpenAI's dialects name them."""
+
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    audio_tokens: int | None = None
+    image_tokens: int | None = None
+
+
+class OutputDetails(msgspec.Struct, gc=False):
+    """Parts of an output, as OpenAI's dialects name them."""
+
+    reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+    image_tokens: int | None = None
+
+
 class Tokens(msgspec.Struct, kw_only=True, gc=False):
     """Counts as dialects give them: totals, and parts that lie inside them.
 

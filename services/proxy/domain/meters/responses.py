@@ -12,6 +12,8 @@ from services.proxy.domain.meters.reading import (
     EMPTY,
     NOTHING,
     UNREADABLE,
+    OutputDetails,
+    PromptDetails,
     Reading,
     Tokens,
     bounded,
@@ -25,25 +27,12 @@ from shared.pricing import STANDARD, Usage
 CONTAINER_CALL = b'"code_interpreter_call"'
 
 
-class _InputDetails(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    audio_tokens: int | None = None
-    image_tokens: int | None = None
-
-
-class _OutputDetails(msgspec.Struct, gc=False):
-    reasoning_tokens: int | None = None
-    audio_tokens: int | None = None
-    image_tokens: int | None = None
-
-
 class _Usage(msgspec.Struct):
     input_tokens: int
     output_tokens: int | None = None
     total_tokens: int | None = None
-    input_tokens_details: _InputDetails | None = None
-    output_tokens_details: _OutputDetails | None = None
+    input_tokens_details: PromptDetails | None = None
+    output_tokens_details: OutputDetails | None = None
 
 
 class _Body(msgspec.Struct):
@@ -96,7 +85,7 @@ def usage_of(raw: bytes, tier: str = STANDARD) -> Usage | None:
         return None
     if said.total_tokens is not None:
         output = max(output, said.total_tokens - said.input_tokens)
-    taken, given = said.input_tokens_details or _InputDetails(), said.output_tokens_details or _OutputDetails()
+    taken, given = said.input_tokens_details or PromptDetails(), said.output_tokens_details or OutputDetails()
     return Tokens(
         prompt=said.input_tokens,
         output=output,
