@@ -8,9 +8,12 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && command -v "$$p" && break; done)
 
+# Test files are run by so many processes, each with servers of its own.
+TESTS_AT_ONCE ?= 2
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: up down test lint types bench bench-revocation bench-budgets bench-loop bench-limits simulate fmt lock clean help
+.PHONY: up down test lint types bench bench-budgets bench-loop bench-limits leak-drill rotation-drill simulate fmt lock clean help
 
 up: $(READY) ## run everything on this machine: http://127.0.0.1:4000 (TUNDISH_PORT); Ctrl-C stops it
 	@$(BIN)/python -m deploy.local.up
@@ -18,8 +21,8 @@ up: $(READY) ## run everything on this machine: http://127.0.0.1:4000 (TUNDISH_P
 down: $(READY) ## stop what `make up` runs from this folder (TUNDISH_HOME)
 	@$(BIN)/python -m deploy.local.up --down
 
-test: $(READY) ## run all tests
-	$(BIN)/python -m pytest
+test: $(READY) ## run all tests (TESTS_AT_ONCE=1 runs them in one process)
+	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
 
 lint: types ## check style, formatting, layers and types
 	$(BIN)/ruff check
@@ -35,11 +38,14 @@ bench: $(READY) ## measure calls per second and added latency on this machine
 simulate: $(READY) ## run the money rules through random faults (SEEDS=100 FIRST=1 PROFILE=harsh)
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),100) --first $(or $(FIRST),1) $(if $(PROFILE),--profile $(PROFILE))
 
-bench-revocation: $(READY) ## measure how long a revoked key still works
-	$(BIN)/python -m tests.bench.revocation
-
 bench-budgets: $(READY) ## measure whether budgets hold on 1, 2 and 4 proxies, with faults (an hour's quarter)
 	$(BIN)/python -m tests.bench.budgets
+
+leak-drill: $(READY) ## the leak drill, timed: 200 keys on three proxies, with and without Postgres
+	$(BIN)/python -m tests.bench.leak_drill
+
+rotation-drill: $(READY) ## three keys renewed each minute under load: exchange, Key Vault, webhook (four minutes)
+	$(BIN)/python -m tests.bench.rotation_drill
 
 bench-loop: $(READY) ## watch 64 looping agents run into a small budget (MINUTES=10)
 	$(BIN)/python -m tests.bench.loop --minutes $(or $(MINUTES),10)

@@ -1,4 +1,4 @@
-"""Prints budget signals as they happen: a warning before the wall, the wall, and room again.
+"""Prints signals as they happen: a warning before the wall, the wall, room again; and what becomes of keys.
 
     python examples/budget_signals.py nats://subscriber:PASSWORD@HOST:4222
     python examples/budget_signals.py --live nats://…
@@ -28,6 +28,8 @@ NANO_DOLLARS = 1_000_000_000
 
 def line_of(signal: dict[str, Any]) -> str:
     """One signal in words."""
+    if "scope_kind" not in signal:
+        return line_of_key(signal)
     who = f"{signal['scope_kind']} {signal.get('alias') or signal['scope_id']}"
     if signal.get("model"):
         who += f", model {signal['model']}"
@@ -46,6 +48,23 @@ def line_of(signal: dict[str, Any]) -> str:
         case other:
             what = str(other)
     return f"{signal['at']}  {who}: {what}; {spent}"
+
+
+def line_of_key(signal: dict[str, Any]) -> str:
+    """One signal about a key's secret in words."""
+    who = f"key {signal.get('alias') or signal['key_id']}, version {signal.get('version', 0)}"
+    match signal["type"]:
+        case "rotation.delivered.v1":
+            what = f"delivered to {signal['target']}"
+        case "rotation.failed.v1":
+            what = f"NOT delivered to {signal['target']}: {signal['reason']}"
+        case "key.leaked.v1":
+            what = f"LEAKED, reported by {signal['reporter']}: {signal['action']}"
+        case "key.collected_again.v1":
+            what = "asked for a second time" + (": the key is blocked" if signal.get("blocked") else "")
+        case other:
+            what = str(other)
+    return f"{signal['at']}  {who}: {what}"
 
 
 def show(data: bytes) -> None:

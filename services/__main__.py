@@ -34,7 +34,8 @@ ServiceMain = Callable[[asyncio.Event], Awaitable[None]]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script; leaves with 0, 1 (failed), 2 (settings or usage) or 130."""
-    options = build_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = build_parser(words).parse_args(words)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         code = run(options)
@@ -52,8 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """All commands. Each sets `run`, which takes the parsed options and returns an exit code."""
+def build_parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """All commands. Each sets `run`, which takes the parsed options and returns an exit code.
+
+    `words` is what is going to be parsed: then only the noun that it names is made whole.
+    """
     parser = argparse.ArgumentParser(
         prog="tundish",
         description="A gateway for Azure AI Foundry: virtual keys, budgets that hold, one endpoint.",
@@ -69,7 +73,8 @@ def build_parser() -> argparse.ArgumentParser:
     migrating = commands.add_parser("migrate", help="bring the Postgres schemas and NATS streams up to date")
     migrating.set_defaults(run=migrate)
 
-    add_commands(commands)
+    add_commands(commands, words)
+    parser.set_defaults(whole=build_parser)
     return parser
 
 

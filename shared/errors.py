@@ -55,16 +55,24 @@ class VersionConflict(StoreError):
 
 
 class ApiError(TundishError):
-    """An answer to a caller of an admin API, in OpenAI's error shape."""
+    """An answer to a caller of an admin API, in OpenAI's error shape; `retry_after_s` is sent as a header."""
 
     def __init__(
-        self, status: int, code: str, message: str, *, param: str | None = None, kind: str | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        kind: str | None = None,
+        retry_after_s: int | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.param = param
+        self.retry_after_s = retry_after_s
         self.kind = kind or ("invalid_request_error" if status < 500 else "server_error")
 
     def body(self) -> dict[str, dict[str, str | None]]:

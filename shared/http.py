@@ -8,7 +8,7 @@ from litestar import Litestar, Request, Response, get
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ControllerRouterHandler
 
-from shared.access import Gatekeeper, Principal
+from shared.access import Gatekeeper, Principal, Right
 from shared.errors import ApiError, BusUnavailable, StoreUnavailable
 from shared.telemetry import Metrics
 
@@ -50,10 +50,10 @@ def headers_of(request: HttpRequest) -> dict[bytes, bytes]:
     return dict(request.scope["headers"])
 
 
-def admin_of(request: HttpRequest) -> Principal:
-    """The administrator behind a request. Raises ApiError 401 or 403."""
+def admitted(request: HttpRequest, right: Right, *, everywhere: bool = False) -> Principal:
+    """Somebody who has a right, where asked for with the reach `all`. Raises ApiError 401, 403, 503."""
     gate: Gatekeeper = request.app.state.gate
-    return gate.admin(headers_of(request))
+    return gate.admit(headers_of(request), right, everywhere=everywhere)
 
 
 def internal_app(
@@ -82,7 +82,7 @@ def internal_app(
 
     @get("/metrics", include_in_schema=False)
     async def metrics_page(request: HttpRequest) -> Response[bytes]:
-        admin_of(request)
+        admitted(request, Right.OPERATE, everywhere=True)
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     app = Litestar(
@@ -94,7 +94,7 @@ def internal_app(
             BusUnavailable: on_unavailable,
             Exception: on_unexpected,
         },
-        openapi_config=None,  # a page that anybody could read; docs/api.md describes the API
+        openapi_config=None,  # auth writes its own document, from the rows of its API
         request_max_body_size=ADMIN_BODY_BYTES_MAX,
         logging_config=None,
     )
@@ -106,7 +106,8 @@ def internal_app(
 
 def on_api_error(request: HttpRequest, error: ApiError) -> Response[dict[str, dict[str, str | None]]]:
     """An error that was meant for the caller."""
-    return Response(error.body(), status_code=error.status)
+    headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
+    return Response(error.body(), status_code=error.status, headers=headers)
 
 
 def on_http_exception(request: HttpRequest, error: HTTPException) -> Response[dict[str, dict[str, str | None]]]:

@@ -9,6 +9,7 @@ from uuid import UUID
 KeyId = NewType("KeyId", str)
 TeamId = NewType("TeamId", str)
 OrgId = NewType("OrgId", str)
+UserId = NewType("UserId", str)
 AccountId = NewType("AccountId", str)
 CallId = NewType("CallId", str)
 EventId = NewType("EventId", str)

@@ -9,11 +9,15 @@ from typing import Literal
 
 import msgspec
 
-from shared.ids import AccountId, KeyId, OrgId, TeamId
+from shared.ids import AccountId, KeyId, OrgId, TeamId, UserId
 from shared.windows import WindowSpec
 
 ScopeKind = Literal["key", "team", "org"]
 RevocationKind = Literal["deleted", "blocked", "leaked"]
+Role = Literal["admin", "org_admin", "team_admin", "viewer"]
+"""What a key that administers may do; what each role means is in `shared.access`."""
+Reach = Literal["all", "org", "team"]
+"""How far a role goes: everything, or the organization or team that the key belongs to."""
 
 ALL_MODELS = "*"
 
@@ -83,7 +87,8 @@ class SecretRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScopeRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What org, team and key records share. `model_limits` are limits of the scope per model pattern."""
+    """What org, team and key records share. `model_limits` are limits of the scope per model pattern, `model_aliases`
+    other names for models (the narrowest scope's word counts), `tags` go onto the usage of every call."""
 
     seq: int
     alias: str | None = None
@@ -91,6 +96,8 @@ class ScopeRecord(msgspec.Struct, frozen=True, kw_only=True):
     budgets: tuple[Budget, ...] = ()
     limits: Limits = Limits()
     model_limits: dict[str, Limits] = {}
+    model_aliases: dict[str, str] = {}
+    tags: tuple[str, ...] = ()
     blocked: bool = False
 
 
@@ -108,16 +115,30 @@ class TeamRecord(ScopeRecord, frozen=True, kw_only=True):
 
 
 class KeyRecord(ScopeRecord, frozen=True, kw_only=True):
-    """`k.<id>`. `models` empty: all that the team allows."""
+    """`k.<id>`. `models` empty: all that the team allows; `allowed_routes` empty: all routes.
+
+    A key with a `role` administers within its `reach` and calls no model. `newest` is the newest version of its secret;
+    `collectable`: who sends an older one may collect the newest by POST /key/exchange.
+    """
 
     key_id: KeyId
     org_id: OrgId
     team_id: TeamId | None = None
     expires_at: datetime | None = None
+    allowed_routes: tuple[str, ...] = ()
+    user_id: UserId | None = None
+    role: Role | None = None
+    reach: Reach | None = None
+    newest: int = 1
+    collectable: bool = False
 
 
 class Revocation(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry of `revoked`: it beats every record in every mirror, whatever their order of arrival."""
+    """An entry of `revoked`: it beats every record in every mirror, whatever their order of arrival.
+
+    It stands under the name of what is revoked: a secret (`s.…`), a key (`k.…`), or with all that belongs to it a team
+    (`t.…`) or an organization (`o.…`).
+    """
 
     kind: RevocationKind
     at: datetime
@@ -147,5 +168,5 @@ def matches(pattern: str, model: str) -> bool:
 
 
 def allows(allowed: tuple[str, ...], model: str) -> bool:
-    """Whether an allow list admits a public model name; an empty list (or `*`) admits all."""
-    return not allowed or model in allowed or ALL_MODELS in allowed
+    """Whether an allow list of names and patterns admits a public model name; an empty list (or `*`) admits all."""
+    return not allowed or model in allowed or any("*" in name and matches(name, model) for name in allowed)

@@ -5,6 +5,7 @@ Counters are plain integers that the owner raises; the page is built when somebo
 
 import logging
 import sys
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
@@ -87,11 +88,39 @@ class Gauge:
         return (("", (), self._read()),)
 
 
+class Histogram:
+    """How often a measured number was at most each of `bounds`, in all, and their sum."""
+
+    kind = "histogram"
+    labels: tuple[str, ...] = ()
+
+    def __init__(self, name: str, text: str, bounds: tuple[float, ...]) -> None:
+        self.name = name
+        self.text = text
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, number: float) -> None:
+        """Count one measurement."""
+        self._counts[bisect_left(self._bounds, number)] += 1
+        self._sum += number
+
+    def samples(self) -> Iterable[tuple[str, tuple[str, ...], int | float]]:
+        """A line for each bound, with the sum and the number of all."""
+        total = 0
+        for bound, count in zip((*self._bounds, "+Inf"), self._counts, strict=True):
+            total += count
+            yield f'_bucket{{le="{bound}"}}', (), total
+        yield "_sum", (), self._sum
+        yield "_count", (), total
+
+
 class Metrics:
     """The metrics of one process."""
 
     def __init__(self) -> None:
-        self._metrics: dict[str, Counter | Gauge] = {}
+        self._metrics: dict[str, Counter | Gauge | Histogram] = {}
 
     def counter(self, name: str, text: str, *labels: str) -> Counter:
         """A new counter; names end in `_total`."""
@@ -102,6 +131,12 @@ class Metrics:
     def gauge(self, name: str, text: str, read: Callable[[], int | float]) -> None:
         """A new gauge."""
         self._metrics[name] = Gauge(name, text, read)
+
+    def histogram(self, name: str, text: str, bounds: tuple[float, ...]) -> Histogram:
+        """A new histogram; `bounds` rise."""
+        histogram = Histogram(name, text, bounds)
+        self._metrics[name] = histogram
+        return histogram
 
     def page(self) -> bytes:
         """The Prometheus text page."""

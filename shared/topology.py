@@ -51,11 +51,13 @@ class Consumer(msgspec.Struct, frozen=True, kw_only=True):
 AUTH = "AUTH"
 LEDGER = "LEDGER"
 SIGNALS = "SIGNALS"
+WORK = "WORK"
 
 STREAMS = (
     Stream(name=AUTH, subjects=("auth.>",), max_bytes=4 * GIB, deny_purge=True),
     Stream(name=LEDGER, subjects=("usage.v1.>", "grant.v1.>"), max_bytes=16 * GIB),
     Stream(name=SIGNALS, subjects=("signal.>",), max_bytes=GIB, max_age_s=90 * 86_400, discard_new=False),
+    Stream(name=WORK, subjects=("work.>",), max_bytes=256 * MIB, max_age_s=7 * 86_400, discard_new=False),
 )
 
 KEYS_BUCKET = "keys"
@@ -88,9 +90,13 @@ BUCKETS = (
 
 BOOKKEEPER_DURABLE = "bookkeeper"
 SUBSCRIBER_DURABLE = "subscriber"
+ROTATION_DURABLE = "rotation"
+REHASH_DURABLE = "rehash"
 CONSUMERS = (
     Consumer(stream=LEDGER, durable=BOOKKEEPER_DURABLE, filter_subject="usage.v1.>"),
     Consumer(stream=SIGNALS, durable=SUBSCRIBER_DURABLE, filter_subject="signal.>"),
+    Consumer(stream=WORK, durable=ROTATION_DURABLE, filter_subject="work.rotation.v1.*", ack_wait_s=30),
+    Consumer(stream=WORK, durable=REHASH_DURABLE, filter_subject="work.rehash.v1.*", ack_wait_s=30),
 )
 
 # ---- subjects ----------------------------------------------------------------------------------------
@@ -145,6 +151,20 @@ GOSSIP_SUBJECT = "gossip.v1.limits"
 def signal_subject(kind: str, scope_kind: str, scope_id: str) -> str:
     """Where a budget signal for people goes, such as `signal.budget.exceeded.v1.team.<id>`."""
     return f"signal.{kind}.v1.{scope_kind}.{scope_id}"
+
+
+def rotation_subject(key_id: str) -> str:
+    """Where the scheduler says that a key's secret is due to be replaced."""
+    return f"work.rotation.v1.{key_id}"
+
+
+def rehash_subject(key_id: str) -> str:
+    """Where a proxy says that it saw a secret which is stored under an older pepper."""
+    return f"work.rehash.v1.{key_id}"
+
+
+APPLIED_SUBJECT = "fleet.v1.applied"
+"""Where proxies say up to which revision of `revoked` they refuse (not stored)."""
 
 
 def secret_kv(label: str, digest: str) -> str:
@@ -266,16 +286,20 @@ PERMISSIONS: dict[str, Permissions] = {
     "admin": Permissions(publish=(">",), subscribe=(">",)),
     "auth": _user(
         "auth",
-        ("auth.>",),
+        ("auth.>", "signal.rotation.>", "signal.key.>"),
         _reads(AUTH),
+        _pulls(WORK, ROTATION_DURABLE),
+        _pulls(WORK, REHASH_DURABLE),
+        (f"$JS.API.STREAM.INFO.{SIGNALS}",),
         _watches(KEYS_BUCKET),
         _writes(KEYS_BUCKET),
         _watches(REVOKED_BUCKET),
         _writes(REVOKED_BUCKET),
+        subscribe=(APPLIED_SUBJECT,),
     ),
     "proxy": _user(
         "proxy",
-        ("usage.v1.>", "allot.v1.*", GOSSIP_SUBJECT),
+        ("usage.v1.>", "allot.v1.*", GOSSIP_SUBJECT, APPLIED_SUBJECT, "work.rehash.v1.*"),
         (f"$JS.API.STREAM.INFO.{LEDGER}",),
         _watches(BUDGETS_BUCKET),
         _watches(KEYS_BUCKET),
@@ -315,7 +339,10 @@ PERMISSIONS: dict[str, Permissions] = {
     ),
     "scheduler": _user(
         "scheduler",
+        ("work.rotation.v1.*",),
         _reads(AUTH),
+        _reads(SIGNALS),
+        (f"$JS.API.STREAM.INFO.{WORK}",),
         _watches(KEYS_BUCKET),
         _watches(REVOKED_BUCKET),
     ),

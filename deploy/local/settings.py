@@ -13,6 +13,8 @@ WORKERS_MAX = 64
 PROXIES_MAX = 16
 ENFORCERS = 2
 ENFORCERS_MAX = 8
+AUTHS_MAX = 8
+SCHEDULERS_MAX = 8
 PORT_MAX = 65_535
 DEFAULT_PORT = 4_000
 DRAIN_S = 30
@@ -34,6 +36,8 @@ class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     proxies: int
     enforcers: int
+    auths: int
+    schedulers: int
     postgres_url: str | None
     nats_url: str | None
     nats_sync: str
@@ -81,6 +85,8 @@ def load_settings(environ: Mapping[str, str], directory: Path) -> LocalSettings:
         workers=number("TUNDISH_WORKERS", 1, 1, WORKERS_MAX),
         proxies=number("TUNDISH_PROXIES", 1, 1, PROXIES_MAX),
         enforcers=number("TUNDISH_ENFORCERS", ENFORCERS, 1, ENFORCERS_MAX),
+        auths=number("TUNDISH_AUTHS", 1, 1, AUTHS_MAX),
+        schedulers=number("TUNDISH_SCHEDULERS", 1, 1, SCHEDULERS_MAX),
         postgres_url=text("TUNDISH_POSTGRES_URL"),
         nats_url=text("TUNDISH_NATS_URL"),
         nats_sync=sync,

@@ -18,7 +18,8 @@ SCHEDULER = "scheduler"
 PROXY = "proxy"
 SIMULATOR = "simulator"
 SERVICES = (AUTH, BOOKKEEPER, ENFORCER, SCHEDULER)
-"""The services besides the proxies. Of the enforcer more than one process may run: one decides, the others follow."""
+"""The services besides the proxies. Of some more than one process may run: of the enforcers one decides, of the
+schedulers one ticks, and the others follow; auths are all alike, and the proxies ask the first."""
 
 NATS_USERS = {
     AUTH: "auth",
@@ -36,7 +37,8 @@ PEERS = {
 """Who may call whose internal API, each with a token of its own."""
 
 WITH_POSTGRES = frozenset({AUTH, BOOKKEEPER, SCHEDULER, "migrate"})
-WITH_PEPPERS = frozenset({AUTH, PROXY})
+WITH_PEPPERS = frozenset({AUTH, BOOKKEEPER, SCHEDULER, PROXY})
+"""Who knows whose key somebody comes with. The enforcer is asked by nobody."""
 
 OURS_ALONE = frozenset(
     {
@@ -89,10 +91,12 @@ def master_key_path(home: Path) -> Path:
     return home / "master.key"
 
 
-def service_names(settings: LocalSettings) -> list[str]:
-    """The process names of all services but the proxies, in the order of starting."""
-    counts = {ENFORCER: settings.enforcers}
-    return [_numbered(name, number) for name in SERVICES for number in range(1, counts.get(name, 1) + 1)]
+def service_names(settings: LocalSettings) -> dict[str, str]:
+    """The process names of all services but the proxies with the service of each, in the order of starting."""
+    counts = {AUTH: settings.auths, ENFORCER: settings.enforcers, SCHEDULER: settings.schedulers}
+    return {
+        _numbered(service, number): service for service in SERVICES for number in range(1, counts.get(service, 1) + 1)
+    }
 
 
 def proxy_names(settings: LocalSettings) -> dict[str, int]:
@@ -125,7 +129,7 @@ def service_specs(
         return msgspec.structs.replace(base, env=env, stop_rank=RANK_PROXY, grace_s=settings.drain_s + SERVICE_GRACE_S)
 
     return [
-        *(spec(name, ENFORCER if name.startswith(ENFORCER) else name) for name in service_names(settings)),
+        *(spec(name, service) for name, service in service_names(settings).items()),
         *(proxy_spec(name, port) for name, port in proxy_names(settings).items()),
     ]
 

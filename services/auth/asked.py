@@ -11,10 +11,10 @@ from msgspec import UNSET, UnsetType
 
 from services.auth.domain import values
 from services.auth.domain.budget import DEFAULT_ZONE, BudgetPatch, checked
-from services.auth.domain.fields import MONEY
+from services.auth.domain.fields.base import MONEY
 from services.auth.domain.rates import RatePatch
 from services.auth.domain.scope import Attachment, MoneyChange, ScopeChange
-from services.auth.schemas import ModelBudgetRequest, MoneyFields, ScopeFields, WindowRequest
+from services.auth.schemas.base import ModelBudgetRequest, MoneyFields, ScopeFields, WindowRequest
 from shared.events import WindowTerms
 from shared.policy import Increase
 
@@ -22,17 +22,32 @@ V = TypeVar("V", float, str)
 
 
 def change_of(
-    request: ScopeFields, alias: str | UnsetType | None, attach: Attachment | UnsetType | None, now: datetime
+    request: ScopeFields,
+    alias: str | UnsetType | None,
+    attach: Attachment | UnsetType | None,
+    now: datetime,
+    *,
+    model_aliases: dict[str, str] | UnsetType = UNSET,
 ) -> ScopeChange:
-    """The change of a scope's settings and money. Raises ApiError 400."""
-    models, notes = request.models, request.metadata
+    """The change of a scope's settings and money. Raises ApiError 400.
+
+    `model_aliases` are those of `aliases_of`: keys and other scopes have different names for them.
+    """
+    models, notes, tags = request.models, request.metadata, request.tags
     return ScopeChange(
         alias=alias,
         models=UNSET if isinstance(models, UnsetType) else values.models(models),
         metadata=UNSET if isinstance(notes, UnsetType) else values.metadata(notes),
+        model_aliases=model_aliases,
+        tags=UNSET if isinstance(tags, UnsetType) else values.tags(tags),
         rates=rates_of(request),
         money=MoneyChange(patch=patch_of(request), increase=increase_of(request, now), attach=attach),
     )
+
+
+def aliases_of(param: str, value: dict[str, str] | UnsetType | None) -> dict[str, str] | UnsetType:
+    """The change of other names for models, which the field `param` holds. Raises ApiError 400."""
+    return UNSET if isinstance(value, UnsetType) else values.model_aliases(param, value)
 
 
 def patch_of(request: MoneyFields) -> BudgetPatch:

@@ -1,26 +1,32 @@
 """One change of one scope: load its events, decide, append; once more when somebody else was faster."""
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
-from services.auth.domain import budget_object, key, org, team
+from services.auth.domain import budget_object, key, org, team, user
 from services.auth.domain.budget_object import BudgetState
-from services.auth.domain.key import KeyState
+from services.auth.domain.key_state import KeyState
 from services.auth.domain.org import OrgState
 from services.auth.domain.stamp import IDS_PER_DECISION, Stamp
 from services.auth.domain.team import TeamState
-from services.auth.store import EventStore
+from services.auth.domain.user import UserState
+from services.auth.store import Also, EventStore
 from shared.clock import Clock
 from shared.errors import VersionConflict
 from shared.events import AnyAuthEvent
-from shared.ids import EventId, KeyId, OrgId, TeamId, uuid7
+from shared.ids import EventId, KeyId, OrgId, TeamId, UserId, uuid7
+
+if TYPE_CHECKING:
+    from shared.pg import PgConnection
 
 ATTEMPTS_MAX = 5
-S = TypeVar("S", KeyState, TeamState, OrgState, BudgetState)
+S = TypeVar("S", KeyState, TeamState, OrgState, BudgetState, UserState)
 
 Decide = Callable[[S | None, Stamp], list[AnyAuthEvent]]
+Beside = Callable[["PgConnection", S, list[AnyAuthEvent]], Awaitable[None]]
+"""What is written in the transaction of a decision that made events: it is told the state after it, and the events."""
 
 
 class Change(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
@@ -38,16 +44,24 @@ class Commits:
     def __init__(self, store: EventStore, clock: Clock, source: str) -> None:
         self._store = store
         self._clock = clock
-        self._source = source
+        self.source = source
 
     def stamp(self, actor: str, cause: str = "") -> Stamp:
         """Time, actor and fresh ids for one decision."""
         ids = tuple(EventId(uuid7()) for _ in range(IDS_PER_DECISION))
-        return Stamp(at=self._clock.now(), source=self._source, actor=actor, cause=cause, ids=ids)
+        return Stamp(at=self._clock.now(), source=self.source, actor=actor, cause=cause, ids=ids)
 
-    async def key(self, key_id: KeyId, decide: Decide[KeyState], *, actor: str, cause: str = "") -> Change[KeyState]:
+    async def key(
+        self,
+        key_id: KeyId,
+        decide: Decide[KeyState],
+        *,
+        actor: str,
+        cause: str = "",
+        beside: Beside[KeyState] | None = None,
+    ) -> Change[KeyState]:
         """Change a key. Raises what `decide` raises, Duplicate, NoSuchBudget, VersionConflict, StoreUnavailable."""
-        return await self._commit(f"key:{key_id}", decide, key.evolve, actor, cause)
+        return await self._commit(f"key:{key_id}", decide, key.evolve, actor, cause, beside)
 
     async def team(
         self, team_id: TeamId, decide: Decide[TeamState], *, actor: str, cause: str = ""
@@ -59,9 +73,19 @@ class Commits:
         """Change an organization. Raises as `key` does."""
         return await self._commit(f"org:{org_id}", decide, org.evolve, actor, cause)
 
+    async def user(
+        self, user_id: UserId, decide: Decide[UserState], *, actor: str, cause: str = ""
+    ) -> Change[UserState]:
+        """Change a user. Raises as `key` does."""
+        return await self._commit(f"user:{user_id}", decide, user.evolve, actor, cause)
+
     async def budget(self, budget_id: str, decide: Decide[BudgetState], *, actor: str) -> Change[BudgetState]:
         """Change a budget object. Raises as `key` does, and BudgetInUse."""
         return await self._commit(f"budget:{budget_id}", decide, budget_object.evolve, actor, "")
+
+    async def head(self) -> int:
+        """The position of the last event of all. Raises StoreUnavailable."""
+        return await self._store.head()
 
     async def _commit(
         self,
@@ -70,6 +94,7 @@ class Commits:
         evolve: Callable[[S | None, AnyAuthEvent], S],
         actor: str,
         cause: str,
+        beside: Beside[S] | None = None,
     ) -> Change[S]:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             history = await self._store.load(stream_id)
@@ -84,11 +109,16 @@ class Commits:
                 raise ValueError(f"a decision about {stream_id} led to nothing")
             if not events:
                 return Change(state=state, before=before, position=None)
+            also = None if beside is None else _bound(beside, state, events)
             try:
-                position = await self._store.append(stream_id, len(history), events, state)
+                position = await self._store.append(stream_id, len(history), events, state, also=also)
             except VersionConflict:
                 if attempt == ATTEMPTS_MAX:
                     raise
                 continue
             return Change(state=state, before=before, position=position)
         raise AssertionError("unreachable")
+
+
+def _bound(beside: Beside[S], state: S, events: list[AnyAuthEvent]) -> Also:
+    return lambda connection: beside(connection, state, events)

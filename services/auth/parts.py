@@ -9,24 +9,33 @@ from typing import TypeVar
 from msgspec import UnsetType
 
 from services.auth.commits import Change, Commits
-from services.auth.directory import Directory
 from services.auth.domain.budget_object import existing
-from services.auth.domain.key import KeyState
+from services.auth.domain.key_state import KeyState
 from services.auth.domain.notices import notices
 from services.auth.domain.org import OrgState
+from services.auth.domain.reach import within
 from services.auth.domain.scope import Attachment, MoneyChange
 from services.auth.domain.team import TeamState
 from services.auth.domain.values import refuse_odd, scope_id
+from services.auth.keys.revocations import Revocations
+from services.auth.keys.revoking import Revoking
+from services.auth.people.owners import Owners
 from services.auth.relay import Relay
-from services.auth.revocations import Revocations
+from services.auth.rotation.signing import Signing
+from services.auth.rotation.targets.couriers import Couriers
 from services.auth.secret import Vault, mistyped
 from services.auth.spend import Ledger
 from services.auth.store import Duplicate, NoSuchBudget
+from services.auth.store_people import PeopleViews
 from services.auth.store_views import Views
+from shared.access import Principal
 from shared.clock import Clock
 from shared.errors import ApiError, StoreUnavailable
 from shared.ids import KeyId
+from shared.people import People
+from shared.policy import KeyRecord
 from shared.tasks import Supervisor
+from shared.topology import key_kv
 
 S = TypeVar("S", KeyState, TeamState, OrgState)
 
@@ -38,6 +47,8 @@ _NO_KEY = (
 _TAKEN = {
     "key_alias": "another key has this alias: aliases of keys are unique",
     "team_alias": "another team of the organization has this alias",
+    "organization_alias": "another organization has this alias",
+    "user_email": "another user has this address",
     "key": "this secret is, or was, that of another key: a secret is used once",
 }
 
@@ -48,62 +59,76 @@ class Parts:
 
     commits: Commits
     views: Views
-    directory: Directory
+    people: People
     revocations: Revocations
+    revoking: Revoking
     relay: Relay
     vault: Vault
+    couriers: Couriers
+    signing: Signing
     ledger: Ledger
     tasks: Supervisor
     clock: Clock
+    users: PeopleViews
+    owners: Owners
 
-    async def find(self, reference: str) -> KeyId:
-        """The key that a secret, a key id or a stored hash names. Raises ApiError 404, 503.
+    async def find(self, reference: str, caller: Principal) -> KeyId:
+        """The key that a secret, a key id or a hash names. Raises ApiError 404, 503.
 
-        The mirror is asked first: it needs no database.
+        A key out of the caller's reach is none. The mirror is asked first: it needs no database.
         """
         refuse_odd("key", reference)
-        key_id = self.directory.find(reference)
-        if key_id is not None:
-            return key_id
-        try:
-            digests = self.vault.digests(reference)
-            if digests:
-                key_id = await self.views.key_of_digest(digests)
-            elif await self.views.key(reference) is not None:
-                key_id = KeyId(reference)
-        except StoreUnavailable as error:
-            raise _unseen() from error
-        if key_id is None:
-            hint = " Its checksum is wrong: it was probably mistyped." if mistyped(reference) else ""
-            raise ApiError(404, "key_not_found", f"{_NO_KEY}{hint}", param="key", kind="not_found_error")
+        key_id = self.mirrored(reference)
+        if key_id is None or key_kv(key_id) not in self.people.keys:
+            try:
+                digests = self.vault.digests(reference)
+                key_id = await self.views.key_of_digest(digests) if digests else KeyId(reference)
+            except StoreUnavailable as error:
+                raise _unseen() from error
+        if key_id is None or not await self._within(key_id, caller):
+            raise no_key(reference)
         return key_id
 
-    async def find_alias(self, alias: str) -> KeyId:
-        """The living key of an alias. Raises ApiError 404, 503."""
+    def mirrored(self, reference: str) -> KeyId | None:
+        """What the mirror knows of a reference."""
+        if key_kv(reference) in self.people.keys:
+            return KeyId(reference)
+        for name in self.vault.names(reference):
+            record = self.people.secrets.get(name)
+            if record is not None:
+                return record.key_id
+        return None
+
+    async def find_alias(self, alias: str, caller: Principal) -> KeyId:
+        """The living key of an alias, within the caller's reach. Raises ApiError 404, 503."""
         refuse_odd("key_alias", alias)
         try:
             key_id = await self.views.key_of_alias(alias)
         except StoreUnavailable as error:
-            key_id = self.directory.find_alias(alias)
+            key_id = self.people.find_alias(alias)
             if key_id is None:
                 raise _unseen() from error
-        if key_id is None:
-            raise ApiError(
-                404,
-                "key_not_found",
-                f"No key has the alias {alias!r}.",
-                param="key_alias",
-                kind="not_found_error",
-            )
+        if key_id is None or not await self._within(key_id, caller):
+            raise no_alias(alias)
         return key_id
 
-    async def key_named(self, key: str | None, alias: str | None) -> KeyId:
+    async def key_named(self, key: str | None, alias: str | None, caller: Principal) -> KeyId:
         """The key that a request names, by reference or by alias. Raises ApiError 400, 404, 503."""
         if key is not None and alias is None:
-            return await self.find(key)
+            return await self.find(key, caller)
         if alias is not None and key is None:
-            return await self.find_alias(alias)
+            return await self.find_alias(alias, caller)
         raise ApiError(400, "invalid_value", "Say which key: send key, or key_alias, and not both.", param="key")
+
+    async def _within(self, key_id: KeyId, caller: Principal) -> bool:
+        """Whether there is such a key, living or deleted, within the caller's reach. Raises ApiError 503."""
+        key: KeyRecord | KeyState | None = self.people.keys.get(key_kv(key_id))
+        if key is None:
+            try:
+                key = await self.views.key(key_id)
+            except StoreUnavailable as error:
+                raise _unseen() from error
+        return key is not None and within(caller, key)
 
     async def attachment(
         self, budget_id: str | UnsetType | None, *, param: str = "budget_id"
@@ -139,6 +164,17 @@ def saying_what_is_taken() -> Generator[None, None, None]:
             param="budget_id",
             kind="not_found_error",
         ) from error
+
+
+def no_key(reference: str) -> ApiError:
+    """The answer to a reference that names no key, or none within reach."""
+    hint = " Its checksum is wrong: it was probably mistyped." if mistyped(reference) else ""
+    return ApiError(404, "key_not_found", f"{_NO_KEY}{hint}", param="key", kind="not_found_error")
+
+
+def no_alias(alias: str) -> ApiError:
+    """The answer to an alias that no key has, or none within reach."""
+    return ApiError(404, "key_not_found", f"No key has the alias {alias!r}.", param="key_alias", kind="not_found_error")
 
 
 def _unseen() -> ApiError:

@@ -2,9 +2,10 @@
 
 import re
 import secrets
+from hashlib import sha256
 from zlib import crc32
 
-from services.auth.domain.key import HashedSecret
+from services.auth.domain.key_state import HashedSecret
 from shared.access import SecretHasher
 from shared.topology import secret_kv
 
@@ -56,14 +57,29 @@ class Vault:
         digest = self.hasher.digest(secret)
         return HashedSecret(label=self.hasher.current, digest=digest, hint=hint(secret))
 
+    def imported(self, inner: bytes, hint: str) -> HashedSecret:
+        """What is stored of a secret of which only the SHA-256 is known, under the current pepper."""
+        return HashedSecret(label=self.hasher.current, digest=self.hasher.digest_of_sha256(inner), hint=hint)
+
     def digests(self, reference: str) -> list[str]:
-        """The stored hashes that a plaintext secret, or a stored hash itself, may stand for; else none."""
+        """The stored hashes that a plaintext secret, its SHA-256 or a stored hash itself may stand for; else none."""
         return [name.rpartition(".")[2] for name in self.names(reference)]
 
     def names(self, reference: str) -> list[str]:
         """The same as keys of the `keys` bucket."""
+        return [name for group in self.meant(reference) for name in group]
+
+    def meant(self, reference: str) -> list[tuple[str, ...]]:
+        """The same, the names under which one and the same secret may stand in a group each, current pepper first."""
         if reference.startswith(PREFIX):
-            return list(self.hasher.entries(reference))
+            return [self.hasher.entries(reference)]
         if _DIGEST.fullmatch(reference):
-            return [secret_kv(label, reference) for label in self._labels]
+            return [self._of_sha256(bytes.fromhex(reference)), *((secret_kv(one, reference),) for one in self._labels)]
         return []
+
+    def names_of_secret(self, secret: str) -> tuple[str, ...]:
+        """The names of a plaintext of any shape, which is not remembered."""
+        return self._of_sha256(sha256(secret.encode()).digest())
+
+    def _of_sha256(self, inner: bytes) -> tuple[str, ...]:
+        return tuple(secret_kv(label, self.hasher.digest_of_sha256(inner, label)) for label in self._labels)

@@ -1,8 +1,13 @@
 """Settings of the auth service, read once at start."""
 
+from typing import Literal, cast
+
 import msgspec
 
+from services.auth.rotation.configured import RotationSettings, rotation_settings
 from shared.settings import Common, Env, common, peppers, postgres_url
+
+LeakAction = Literal["revoke", "rotate"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -13,6 +18,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     peppers: dict[str, bytes]
     relay_wait_ms: int
     spend_wait_ms: int
+    leak_action: LeakAction
+    rotation: RotationSettings = RotationSettings()
 
 
 def load(env: Env | None = None) -> Settings:
@@ -24,4 +31,6 @@ def load(env: Env | None = None) -> Settings:
         peppers=peppers(env),
         relay_wait_ms=env.integer("TUNDISH_AUTH_RELAY_WAIT_MS", 2_000, low=0, high=30_000),
         spend_wait_ms=env.integer("TUNDISH_AUTH_SPEND_WAIT_MS", 2_000, low=100, high=30_000),
+        leak_action=cast("LeakAction", env.choice("TUNDISH_LEAK_ACTION", "revoke", ("revoke", "rotate"))),
+        rotation=rotation_settings(env),
     )

@@ -33,10 +33,11 @@ class AccountSpend(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
-    """What the ledger says of a scope."""
+    """What the ledger says of a scope. `versions`: when each version of a key's secret was last used."""
 
     total_nusd: int
     accounts: tuple[AccountSpend, ...] = ()
+    versions: dict[int, datetime] = {}
 
 
 class Spend(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +51,7 @@ class Spend(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str]
     now: datetime
     windows: Mapping[tuple[str, int], int] | None = None
+    versions: Mapping[int, datetime] | None = None
 
     def of(self, budget: Budget) -> float | None:
         """Spend of an account's current window; one that the ledger has not heard of holds none yet."""
@@ -120,7 +122,7 @@ class Ledger:
             return Spend(current=None, total=None, warnings=[UNKNOWN], now=now)
         windows = {(entry.account, entry.index): entry.spent_nusd for entry in balance.accounts}
         total = usd_from_nusd(balance.total_nusd)
-        spend = Spend(current=total, total=total, warnings=[], now=now, windows=windows)
+        spend = Spend(current=total, total=total, warnings=[], now=now, windows=windows, versions=balance.versions)
         if state.budget is not None:
             return msgspec.structs.replace(spend, current=spend.of(state.budget))
         return spend

@@ -3,24 +3,36 @@
 Every method raises StoreUnavailable when the database does not answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 import asyncpg
 import msgspec
 
 from services.auth.domain.budget_object import BudgetState
+from services.auth.domain.home import home_of
+from services.auth.domain.key_state import KeyState
+from services.auth.store_audit import RETURNED, last_link, put_link
 from services.auth.store_database import Database, execute, rows, value
-from services.auth.store_views import State, show, show_secret
+from services.auth.store_keys import show_secret
+from services.auth.store_rotation import follow_key
+from services.auth.store_views import State, show
 from shared.errors import StoreError, StoreUnavailable, VersionConflict
-from shared.events import AnyAuthEvent, KeySecretMinted, decode_auth, encode, type_of
+from shared.events import AnyAuthEvent, KeySecretMinted, KeySecretRehashed, decode_auth, encode, type_of
 
+if TYPE_CHECKING:
+    from shared.pg import PgConnection
+
+Also = Callable[["PgConnection"], Awaitable[None]]
+"""What else is to be written in the transaction of an append."""
 APPEND_LOCK = 0x6175_7468
 """Advisory lock of appends: positions are given in the order of commits, so a reader never skips one."""
 READ_MAX = 500
 
 
 class Duplicate(StoreError):
-    """A value that must be unique is taken; `what` is `key_alias`, `team_alias` or `secret`."""
+    """A value that must be unique is taken; `what` is `key_alias`, `team_alias`, `organization_alias`,
+    `user_email` or `secret`."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} is taken")
@@ -46,6 +58,8 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
 _UNIQUE = {
     "key_alias_of_living": "key_alias",
     "team_alias_in_org": "team_alias",
+    "org_alias_of_living": "organization_alias",
+    "user_email_of_living": "user_email",
     "secret_view_pkey": "secret",
 }
 _NAMES_BUDGET = ("key_has_budget", "team_has_budget", "org_has_budget", "team_gives_budget")
@@ -53,7 +67,8 @@ _VERSIONED = ("event_pkey", "event_position_key", "event_event_id_key")
 
 
 class EventStore:
-    """The system of record. Streams are named `key:<id>`, `team:<id>`, `org:<id>` and `budget:<id>`."""
+    """The system of record. Streams are named `key:<id>`, `team:<id>`, `org:<id>`, `user:<id>` and
+    `budget:<id>`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -64,8 +79,18 @@ class EventStore:
             found = await rows(connection, "SELECT body FROM event WHERE stream_id = $1 ORDER BY version", stream_id)
         return [decode_auth(row["body"]) for row in found]
 
-    async def append(self, stream_id: str, version: int, events: Sequence[AnyAuthEvent], state: State) -> int:
+    async def append(
+        self,
+        stream_id: str,
+        version: int,
+        events: Sequence[AnyAuthEvent],
+        state: State,
+        *,
+        also: Also | None = None,
+    ) -> int:
         """Append to a stream whose version is `version`, with the state the events lead to; the last position.
+
+        `also` writes in the same transaction what belongs to it.
 
         Raises VersionConflict when somebody was faster, Duplicate when a unique value is taken, NoSuchBudget and
         BudgetInUse.
@@ -73,12 +98,12 @@ class EventStore:
         try:
             async with self._database.connection() as connection, connection.transaction():
                 await execute(connection, "SELECT pg_advisory_xact_lock($1)", APPEND_LOCK)
-                head: int = await value(connection, "SELECT coalesce(max(position), 0) FROM event")
+                head, mark = await last_link(connection)
                 for n, event in enumerate(events, start=1):
-                    await execute(
+                    inserted = await rows(
                         connection,
                         "INSERT INTO event (position, stream_id, version, event_id, type, body, actor, cause, at)"
-                        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                        f" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING {RETURNED}",
                         head + n,
                         stream_id,
                         version + n,
@@ -89,10 +114,15 @@ class EventStore:
                         event.cause,
                         event.at,
                     )
+                    mark = await put_link(connection, head + n, mark, inserted[0], home_of(state))
                 await show(connection, state)
                 for event in events:
-                    if isinstance(event, KeySecretMinted):
+                    if isinstance(event, KeySecretMinted | KeySecretRehashed):
                         await show_secret(connection, event)
+                if also is not None:
+                    await also(connection)
+                if isinstance(state, KeyState):
+                    await follow_key(connection, state, events)
         except asyncpg.UniqueViolationError as error:
             constraint = str(getattr(error, "constraint_name", ""))
             if constraint in _VERSIONED:

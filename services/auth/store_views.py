@@ -9,26 +9,31 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from services.auth.domain.budget_object import Attached, BudgetState
-from services.auth.domain.key import KeyState
+from services.auth.domain.key_state import KeyState
 from services.auth.domain.org import OrgState
 from services.auth.domain.team import TeamState
-from services.auth.store_database import Database, execute, rows, value
-from shared.events import KeySecretMinted
-from shared.ids import KeyId
+from services.auth.domain.user import UserState
+from services.auth.store_database import execute, rows, value
+from services.auth.store_keys import KeyViews, show_key
+from services.auth.store_people import show_members, show_user
 from shared.policy import ScopeKind
 
 if TYPE_CHECKING:
     from shared.pg import PgConnection
 
-State = KeyState | TeamState | OrgState | BudgetState
+State = KeyState | TeamState | OrgState | BudgetState | UserState
 
 
-class KeyFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which living keys a list shows; None: no matter."""
+class TeamFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which living teams a list shows; None: no matter. `user_id` is that of a member; `reach_*` narrow the list
+    whatever it asks for."""
 
-    team_id: str | None = None
     org_id: str | None = None
+    team_id: str | None = None
     alias: str | None = None
+    user_id: str | None = None
+    reach_org: str | None = None
+    reach_team: str | None = None
 
 
 class Follower(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,74 +44,50 @@ class Follower(msgspec.Struct, frozen=True, kw_only=True):
     budget_id: str
 
 
-class Views:
+class Views(KeyViews):
     """Reads of the present state."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
     async def org(self, org_id: str) -> OrgState | None:
-        """An organization."""
+        """An organization, living or deleted."""
         body = await self._value("SELECT body FROM org_view WHERE org_id = $1", org_id)
         return None if body is None else msgspec.json.decode(body, type=OrgState)
 
     async def team(self, team_id: str) -> TeamState | None:
-        """A team."""
+        """A team, living or deleted."""
         body = await self._value("SELECT body FROM team_view WHERE team_id = $1", team_id)
         return None if body is None else msgspec.json.decode(body, type=TeamState)
 
-    async def key(self, key_id: str) -> KeyState | None:
-        """A key, living or deleted."""
-        body = await self._value("SELECT body FROM key_view WHERE key_id = $1", key_id)
-        return None if body is None else msgspec.json.decode(body, type=KeyState)
-
-    async def key_of_alias(self, alias: str) -> KeyId | None:
-        """The living key of an alias."""
-        found = await self._value("SELECT key_id FROM key_view WHERE alias = $1 AND deleted_at IS NULL", alias)
-        return None if found is None else KeyId(found)
-
-    async def key_of_digest(self, digests: Sequence[str]) -> KeyId | None:
-        """The key, living or deleted, that has a secret with one of these hashes."""
-        found = await self._value(
-            "SELECT key_id FROM secret_view WHERE digest = ANY($1::text[]) LIMIT 1", list(digests)
+    async def teams(self, wanted: TeamFilter, *, page: int, size: int) -> tuple[list[TeamState], int]:
+        """(living teams of a page, oldest first; how many there are in all)."""
+        arguments = (
+            wanted.org_id,
+            wanted.team_id,
+            wanted.alias,
+            wanted.user_id,
+            wanted.reach_org,
+            wanted.reach_team,
         )
-        return None if found is None else KeyId(found)
-
-    async def keys(self, wanted: KeyFilter, *, page: int, size: int) -> tuple[list[KeyState], int]:
-        """(living keys of a page, newest first; how many there are in all)."""
-        where = (
-            "deleted_at IS NULL AND ($1::text IS NULL OR team_id = $1)"
-            " AND ($2::text IS NULL OR org_id = $2) AND ($3::text IS NULL OR alias = $3)"
-        )
-        arguments = (wanted.team_id, wanted.org_id, wanted.alias)
-        order = "ORDER BY created_at DESC, key_id DESC LIMIT $4 OFFSET $5"
         async with self._database.connection() as connection:
-            total: int = await value(connection, f"SELECT count(*) FROM key_view WHERE {where}", *arguments)
+            total: int = await value(connection, f"SELECT count(*) FROM team_view t WHERE {_TEAMS}", *arguments)
             found = await rows(
                 connection,
-                f"SELECT body FROM key_view WHERE {where} {order}",
+                f"SELECT body FROM team_view t WHERE {_TEAMS} ORDER BY created_at, team_id LIMIT $7 OFFSET $8",
                 *arguments,
                 size,
                 (page - 1) * size,
             )
-        return [msgspec.json.decode(row["body"], type=KeyState) for row in found], total
+        return [msgspec.json.decode(row["body"], type=TeamState) for row in found], total
 
-    async def teams(self, org_id: str | None, *, limit: int) -> list[TeamState]:
-        """Teams, of one organization if it is named, oldest first."""
+    async def orgs(self, org_id: str | None, *, limit: int) -> list[OrgState]:
+        """Living organizations (the one of an id if it is named), oldest first."""
         async with self._database.connection() as connection:
             found = await rows(
                 connection,
-                "SELECT body FROM team_view WHERE $1::text IS NULL OR org_id = $1"
-                " ORDER BY created_at, team_id LIMIT $2",
+                "SELECT body FROM org_view WHERE deleted_at IS NULL AND ($1::text IS NULL OR org_id = $1)"
+                " ORDER BY created_at, org_id LIMIT $2",
                 org_id,
                 limit,
             )
-        return [msgspec.json.decode(row["body"], type=TeamState) for row in found]
-
-    async def orgs(self, *, limit: int) -> list[OrgState]:
-        """Organizations, oldest first."""
-        async with self._database.connection() as connection:
-            found = await rows(connection, "SELECT body FROM org_view ORDER BY created_at, org_id LIMIT $1", limit)
         return [msgspec.json.decode(row["body"], type=OrgState) for row in found]
 
     # ---- budget objects ------------------------------------------------------------------------------
@@ -140,10 +121,6 @@ class Views:
             found = await rows(connection, _FOLLOWERS, budget_id, limit)
         return [msgspec.convert(dict(row), Follower) for row in found]
 
-    async def _value(self, query: str, argument: object) -> str | None:
-        async with self._database.connection() as connection:
-            return await value(connection, query, argument)
-
 
 async def show(connection: "PgConnection", state: State) -> None:
     """Write a scope's row."""
@@ -152,42 +129,12 @@ async def show(connection: "PgConnection", state: State) -> None:
         case OrgState():
             await execute(
                 connection,
-                "INSERT INTO org_view (org_id, created_at, body, budget_id, budget_version) VALUES ($1, $2, $3, $4, $5)"
-                " ON CONFLICT (org_id) DO UPDATE SET body = excluded.body,"
+                "INSERT INTO org_view (org_id, alias, created_at, deleted_at, body, budget_id, budget_version)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (org_id) DO UPDATE SET"
+                " alias = CASE WHEN org_view.body ->> 'alias' = excluded.alias THEN org_view.alias"
+                " ELSE excluded.alias END, deleted_at = excluded.deleted_at, body = excluded.body,"
                 " budget_id = excluded.budget_id, budget_version = excluded.budget_version",
                 state.org_id,
-                state.created_at,
-                body,
-                state.budget_id,
-                state.budget_version,
-            )
-        case TeamState():
-            await execute(
-                connection,
-                "INSERT INTO team_view (team_id, org_id, alias, created_at, body, budget_id, budget_version,"
-                " default_key_budget_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
-                " ON CONFLICT (team_id) DO UPDATE SET alias = excluded.alias, body = excluded.body,"
-                " budget_id = excluded.budget_id, budget_version = excluded.budget_version,"
-                " default_key_budget_id = excluded.default_key_budget_id",
-                state.team_id,
-                state.org_id,
-                state.alias,
-                state.created_at,
-                body,
-                state.budget_id,
-                state.budget_version,
-                state.default_key_budget_id,
-            )
-        case KeyState():
-            await execute(
-                connection,
-                "INSERT INTO key_view (key_id, org_id, team_id, alias, created_at, deleted_at, body, budget_id,"
-                " budget_version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (key_id) DO UPDATE SET"
-                " alias = excluded.alias, deleted_at = excluded.deleted_at, body = excluded.body,"
-                " budget_id = excluded.budget_id, budget_version = excluded.budget_version",
-                state.key_id,
-                state.org_id,
-                state.team_id,
                 state.alias,
                 state.created_at,
                 state.deleted_at,
@@ -195,6 +142,29 @@ async def show(connection: "PgConnection", state: State) -> None:
                 None if state.deleted_at is not None else state.budget_id,
                 state.budget_version,
             )
+        case TeamState():
+            await execute(
+                connection,
+                "INSERT INTO team_view (team_id, org_id, alias, created_at, deleted_at, body, budget_id,"
+                " budget_version, default_key_budget_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+                " ON CONFLICT (team_id) DO UPDATE SET alias = excluded.alias, deleted_at = excluded.deleted_at,"
+                " body = excluded.body, budget_id = excluded.budget_id, budget_version = excluded.budget_version,"
+                " default_key_budget_id = excluded.default_key_budget_id",
+                state.team_id,
+                state.org_id,
+                state.alias,
+                state.created_at,
+                state.deleted_at,
+                body,
+                None if state.deleted_at is not None else state.budget_id,
+                state.budget_version,
+                None if state.deleted_at is not None else state.default_key_budget_id,
+            )
+            await show_members(connection, state)
+        case KeyState():
+            await show_key(connection, state)
+        case UserState():
+            await show_user(connection, state, body)
         case BudgetState():
             await _show_budget(connection, state, body)
 
@@ -214,18 +184,12 @@ async def _show_budget(connection: "PgConnection", state: BudgetState, body: str
     )
 
 
-async def show_secret(connection: "PgConnection", event: KeySecretMinted) -> None:
-    """Write the row by which a secret's key is found."""
-    await execute(
-        connection,
-        "INSERT INTO secret_view (label, digest, key_id, version) VALUES ($1, $2, $3, $4)",
-        event.label,
-        event.digest,
-        event.key_id,
-        event.version,
-    )
-
-
+_TEAMS = (
+    "t.deleted_at IS NULL AND ($1::text IS NULL OR t.org_id = $1) AND ($2::text IS NULL OR t.team_id = $2)"
+    " AND ($3::text IS NULL OR t.alias = $3) AND ($4::text IS NULL OR EXISTS"
+    " (SELECT 1 FROM member_view m WHERE m.team_id = t.team_id AND m.user_id = $4))"
+    " AND ($5::text IS NULL OR t.org_id = $5) AND ($6::text IS NULL OR t.team_id = $6)"
+)
 _NAMED = (
     "SELECT 'key' AS kind, key_id AS scope_id, budget_id, budget_version FROM key_view WHERE budget_id IS NOT NULL"
     " UNION ALL SELECT 'team', team_id, budget_id, budget_version FROM team_view WHERE budget_id IS NOT NULL"

@@ -3,6 +3,7 @@
 from argparse import Namespace
 from urllib.parse import quote
 
+from services.cli.asking import confirm
 from services.cli.client import Client, Json, by_alias_too
 from services.cli.limits import budget_fields, given
 from services.cli.output import (
@@ -70,6 +71,7 @@ def show_list(client: Client, options: Namespace) -> int:
 
 def delete(client: Client, options: Namespace) -> int:
     """Remove a budget object that nothing has."""
+    confirm(options, f"Remove the budget object {options.id!r} for good?")
     answer = client.post("/budget/delete", {"id": options.id})
     if options.json:
         print_json(answer)

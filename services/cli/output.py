@@ -36,7 +36,7 @@ def print_page(answer: object) -> None:
     """Which page of a list this is, when there are several."""
     page = record_of(answer, "")
     if page.get("total_pages") not in (None, 0, 1):
-        print(f"page {plain(page.get('current_page'))} of {plain(page['total_pages'])} (--page N)")
+        print(f"page {plain(page.get('current_page', page.get('page')))} of {plain(page['total_pages'])} (--page N)")
 
 
 def print_record(record: Json) -> None:
@@ -44,14 +44,14 @@ def print_record(record: Json) -> None:
     shown = {name: value for name, value in record.items() if value not in (None, [], {}, "")}
     width = max((len(name) for name in shown), default=0)
     for name, value in shown.items():
-        print(f"{name.ljust(width)}  {_clean(plain(value))}")
+        print(f"{name.ljust(width)}  {clean(plain(value))}")
 
 
 def warn(answer: Json) -> None:
     """What a service adds to its answer: not recorded yet, spend unknown."""
     warnings = answer.get("warnings")
     if warnings:
-        print(f"note: {_clean(plain(warnings))}", file=sys.stderr)
+        print(f"note: {clean(plain(warnings))}", file=sys.stderr)
 
 
 def rows_of(answer: object, *names: str) -> list[Json]:
@@ -136,10 +136,10 @@ def _first(row: Json, fields: str) -> object:
 
 
 def _cut(text: str) -> str:
-    text = _clean(text)
+    text = clean(text)
     return text if len(text) <= CELL_MAX else text[: CELL_MAX - 1] + "…"
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Names come from callers: nothing in them may steer the terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -22,6 +22,11 @@ TEAM_COLUMNS: tuple[Column, ...] = (
     ("NAME", "team_alias", plain),
     *TOTALS,
 )
+ORG_COLUMNS: tuple[Column, ...] = (
+    ("ORG", "organization_id|org_id", plain),
+    ("NAME", "organization_alias|org_alias", plain),
+    *TOTALS,
+)
 LOG_COLUMNS: tuple[Column, ...] = (
     ("STARTED", "startTime", plain),
     ("MODEL", "model", plain),
@@ -47,6 +52,11 @@ def keys(client: Client, options: Namespace) -> int:
 def teams(client: Client, options: Namespace) -> int:
     """Spend by team, the dearest first."""
     return _show(client, options, "/spend/teams", {"page": options.page, "size": options.size}, TEAM_COLUMNS, NO_TEAM)
+
+
+def orgs(client: Client, options: Namespace) -> int:
+    """Spend by organization, the dearest first."""
+    return _show(client, options, "/spend/orgs", {"page": options.page, "size": options.size}, ORG_COLUMNS)
 
 
 def logs(client: Client, options: Namespace) -> int:

@@ -3,7 +3,7 @@
 import msgspec
 
 from shared.allotment import LEASE_MS
-from shared.settings import Common, Env, common, postgres_url
+from shared.settings import Common, Env, common, peppers, postgres_url
 
 SERVE_ALONE_S_MIN = 5
 SERVE_ALONE_S_MAX = 86_400
@@ -24,10 +24,12 @@ class EnforcerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BookkeeperSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The bookkeeper also needs its database."""
+    """The bookkeeper also needs its database, and the peppers (label to pepper, the current one first): by them it
+    knows whose key somebody comes with."""
 
     common: Common
     postgres_url: str
+    peppers: dict[str, bytes]
 
 
 def enforcer_settings(env: Env | None = None) -> EnforcerSettings:
@@ -43,4 +45,7 @@ def enforcer_settings(env: Env | None = None) -> EnforcerSettings:
 
 def bookkeeper_settings(env: Env | None = None) -> BookkeeperSettings:
     """Read and check them all; raises SettingsError."""
-    return BookkeeperSettings(common=common("ledger-bookkeeper", env), postgres_url=postgres_url(env))
+    env = env or Env()
+    return BookkeeperSettings(
+        common=common("ledger-bookkeeper", env), postgres_url=postgres_url(env), peppers=peppers(env)
+    )

@@ -7,6 +7,7 @@ import logging
 import os
 from pathlib import Path
 
+from services.proxy.applied import Applied
 from services.proxy.body import BODY_WAIT_S, Patience
 from services.proxy.catalog import PriceRegister
 from services.proxy.config.file import Config, load_config
@@ -27,6 +28,7 @@ from services.proxy.price_days import PriceDays
 from services.proxy.realtime.session import Clockwork
 from services.proxy.realtime.sessions import Realtime
 from services.proxy.recovery import Recovered, recover_all
+from services.proxy.rehash import Rehash
 from services.proxy.relay.reader import SEND_TIMEOUT_S
 from services.proxy.settings import ProxySettings, load
 from services.proxy.stored.objects import StoredObjects
@@ -89,6 +91,9 @@ class Proxy:
         partitions = settings.common.partitions
         hasher = SecretHasher(settings.peppers)
         self.directory = Directory(bus, hasher, partitions)
+        self.applied = Applied(bus, self.directory.revoked, self.clock, instance)
+        self.rehash = Rehash(bus, self.clock, instance, self.directory.forget)
+        self.directory.outdated = self.rehash.seen
         deployments = [item for items in config.models.values() for item in items]
         self.price_days = PriceDays(book, load_catalogue(), lambda: deployments, self.clock)
         rows = [item.row for items in config.models.values() for item in items if item.row is not None]
@@ -146,16 +151,12 @@ class Proxy:
             exceeded_status=settings.exceeded_status,
             limits=self.limits,
         )
-        self.forwarder = (
-            Forwarder(
-                {
-                    "auth": settings.common.auth_url,
-                    "ledger": settings.common.ledger_url,
-                    "scheduler": settings.common.scheduler_url,
-                }
-            )
-            if settings.admin
-            else None
+        self.forwarder = Forwarder(
+            {
+                "auth": settings.common.auth_url,
+                "ledger": settings.common.ledger_url,
+                "scheduler": settings.common.scheduler_url,
+            }
         )
         self.door = FrontDoor(
             inference=self.inference,
@@ -164,6 +165,7 @@ class Proxy:
             pages=ModelPages(config.models),
             calls=self.metrics.counter("tundish_calls_total", "Inference calls received.", "endpoint"),
             refused=self.metrics.counter("tundish_refused_total", "Requests answered with an error of ours.", "code"),
+            admin=settings.admin,
         )
         self.realtime = Realtime(
             inference=self.inference,
@@ -180,9 +182,7 @@ class Proxy:
             internal_app(
                 health=self.health,
                 metrics=self.metrics,
-                gate=Gatekeeper(
-                    master_key=settings.common.master_key, peer_tokens=settings.common.peer_tokens, hasher=None
-                ),
+                gate=Gatekeeper(master_key=settings.common.master_key, peer_tokens=settings.common.peer_tokens),
             ),
             settings.common.internal_host,
             settings.common.internal_port,
@@ -207,6 +207,8 @@ class Proxy:
         tasks = self.tasks
         tasks.keep("mirror-keys", self.directory.keys.run)
         tasks.keep("mirror-revoked", self.directory.revoked.run)
+        tasks.keep("applied", self.applied.run)
+        tasks.keep("rehash", self.rehash.run)
         tasks.keep("mirror-catalog", self.register.mirror.run)
         tasks.keep("catalog", self.register.run)
         tasks.keep("mirror-budgets", self.levels.mirror.run)
@@ -249,8 +251,7 @@ class Proxy:
         await self.incarnation.end(finished=finished)
         await self.internal.stop()
         await self.upstream.close()
-        if self.forwarder is not None:
-            await self.forwarder.close()
+        await self.forwarder.close()
         await self.bus.close()
 
     async def _recover(self) -> None:
@@ -329,6 +330,9 @@ class Proxy:
             lambda: self.stored.watcher.booked,
         )
         gauge("tundish_realtime_sessions", "Realtime sessions that are open.", lambda: self.realtime.open)
+        revoked = self.directory.revoked
+        gauge("tundish_revoked_revision", "The last revocation that is in force here.", lambda: revoked.revision)
+        gauge("tundish_rehash_reported", "Secrets reported to auth for an old pepper.", lambda: self.rehash.reported)
         gauge("tundish_renewals", "Times the ledger closed this instance and it got a new name.", lambda: self.renewals)
 
     def _declare_money(self) -> None:

@@ -3,6 +3,8 @@
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
+import msgspec
+
 from services.proxy.domain.admission import Caller, Refused
 from services.proxy.domain.asked import Asked
 from services.proxy.domain.choice import Models
@@ -60,14 +62,16 @@ class Choosing:
         if deployment is None:
             deployment = self._models.next(asked.model)
         if route.endpoint is Endpoint.RAW:
-            return Chosen(deployment, self._raw_way(route, scope, deployment), body)
+            return Chosen(deployment, self._raw_way(route, scope, deployment, caller), body)
         way = deployment.ways.get(asked.endpoint)
         if way is None:
             raise not_served(asked.model, asked.endpoint, deployment)
         return Chosen(deployment, way, body)
 
-    def _raw_way(self, route: Route, scope: Any, deployment: Deployment) -> Way:
+    def _raw_way(self, route: Route, scope: Any, deployment: Deployment, caller: Caller) -> Way:
         operation, named = raw_of(route)
+        if named is not None and caller.aliases:
+            named = caller.resolved(named)
         if named not in (None, deployment.name, deployment.model):
             raise Refused(404, "not_found", f"The path names another deployment than that of '{deployment.model}'.")
         versions = parse_qs(scope["query_string"].decode("latin-1")).get("api-version", [None])
@@ -75,6 +79,12 @@ class Choosing:
         if way is None:
             raise Refused(404, "not_supported", f"The model '{deployment.model}' has no such path in Foundry.")
         return way
+
+
+def resolved(asked: Asked, caller: Caller) -> Asked:
+    """A request that names its model by an alias of the caller's as if it had named the model itself."""
+    model = caller.resolved(asked.model)
+    return asked if model == asked.model else msgspec.structs.replace(asked, model=model)
 
 
 def raw_of(route: Route) -> tuple[RawOperation, str | None]:

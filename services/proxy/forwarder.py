@@ -1,10 +1,15 @@
-"""Admin calls at the front door: an allow list of paths, passed to the service that owns them."""
+"""Admin calls at the front door: an allow list of paths, passed to the service that owns them.
+
+Answers are JSON or plain data, which no browser runs. The documentation is the one page, and its policy lets it do
+nothing but show itself.
+"""
 
 import logging
 from typing import Any
 
 import httpx
 
+from services.proxy.domain.admin_paths import DOCS
 from services.proxy.domain.admission import Refused
 from services.proxy.domain.paths import Route
 from services.proxy.relay.whole import JSON_TYPE, Headers, Send, head
@@ -15,7 +20,15 @@ TIMEOUT_S = 30.0
 CONNECTIONS_MAX = 64
 ADMIN_BODY_BYTES_MAX = 1_000_000
 REQUEST_HEADERS = (b"authorization", b"api-key", b"x-api-key", b"content-type", b"idempotency-key", b"accept")
-ANSWER_HEADERS = ("retry-after", "content-disposition")
+ANSWER_HEADERS = ("retry-after", "content-disposition", "idempotency-replayed", "link")
+PLAIN_TYPES = (JSON_TYPE, b"text/csv", b"text/plain", b"application/x-ndjson", b"application/jsonl")
+PAGE_HEADERS: Headers = [
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
+    (b"cache-control", b"no-store"),
+]
+"""How a page goes out: no script, no picture, no frame and no form of it does anything."""
 
 
 class Forwarder:
@@ -57,10 +70,11 @@ class Forwarder:
             if (value := answer.headers.get(name)) is not None
         ]
         kind = answer.headers.get("content-type", "").encode("latin-1")
-        allowed = (
-            kind if kind.startswith((JSON_TYPE, b"text/csv", b"text/plain", b"application/x-ndjson")) else JSON_TYPE
-        )
-        await send(head(answer.status_code, allowed, out))
+        if route.path == DOCS and kind.startswith(b"text/html"):
+            page = [*PAGE_HEADERS, *out]
+            await send({"type": "http.response.start", "status": answer.status_code, "headers": page})
+        else:
+            await send(head(answer.status_code, kind if kind.startswith(PLAIN_TYPES) else JSON_TYPE, out))
         await send({"type": "http.response.body", "body": answer.content})
 
     async def close(self) -> None:

@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Awaitable
+from time import perf_counter_ns
 from typing import Any, Protocol
 
 from services.proxy.answers import Receive, Send, send_failure, send_failure_http, send_json
 from services.proxy.body import read_body
-from services.proxy.domain.admission import Caller, Refused
+from services.proxy.domain.admin_paths import ADMIN_WORDS, OF_OWNERS
+from services.proxy.domain.admission import ROLE_KEY, Caller, Refused, check_route
 from services.proxy.domain.asked import BadRequest
 from services.proxy.domain.errors.failures import failure_of_refusal
 from services.proxy.domain.paths import (
@@ -20,20 +22,13 @@ from services.proxy.domain.paths import (
     route_of,
 )
 from services.proxy.forwarder import ADMIN_BODY_BYTES_MAX, Forwarder
-from services.proxy.inference import Inference
+from services.proxy.inference import Inference, Visitor
 from services.proxy.models import ModelPages
 from shared.http import Health
 from shared.ids import uuid7
 from shared.telemetry import Counter
 
 log = logging.getLogger(__name__)
-
-ADMIN_WORDS = (
-    "key", "team", "organization", "user", "customer", "budget", "model", "model_group", "spend", "global", "audit",
-    "credentials", "config", "project", "tag", "invitation", "sso", "ledger", "scheduler",
-)  # fmt: skip
-"""First words of the admin paths that people know from LiteLLM, and of our own."""
-
 
 ANTHROPIC_PATHS = (b"/anthropic", b"/v1/messages")
 """Beginnings of paths below which errors are told in Anthropic's words, whatever the rest is."""
@@ -61,7 +56,8 @@ class Sockets(Protocol):
 class FrontDoor:
     """Every request of the public port, from its path to its answer.
 
-    `stored` and `realtime` are None where stored objects or realtime sessions are not offered.
+    `stored` and `realtime` are None where stored objects or realtime sessions are not offered. `admin` False closes
+    administration, but for what belongs to whoever holds a key.
     """
 
     def __init__(
@@ -73,9 +69,11 @@ class FrontDoor:
         pages: ModelPages,
         calls: Counter,
         refused: Counter,
+        admin: bool = True,
     ) -> None:
         self._inference = inference
         self._forwarder = forwarder
+        self._open = admin
         self._health = health
         self._pages = pages
         self._calls = calls
@@ -134,11 +132,14 @@ class FrontDoor:
             if endpoint is Endpoint.RAW and scope["method"] != "POST":
                 raise Refused(404, "not_supported", "Raw paths are called with POST: docs/api.md lists them.")
             self._begin(endpoint)
-            await self._inference.serve(route, scope, receive, send)
+            started_ns = perf_counter_ns()
+            headers: dict[bytes, bytes] = dict(scope["headers"])
+            caller = self._let_in(route, headers, send)
+            await self._inference.serve(Visitor(route, headers, caller, started_ns), scope, receive, send)
         elif endpoint in STORED:
             if self.stored is None:
                 raise Refused(404, "not_supported", "Stored objects are not offered by this gateway.")
-            caller = self._inference.caller(dict(scope["headers"]))
+            caller = self._let_in(route, dict(scope["headers"]), send)
             self._begin(endpoint)
             await self.stored.serve(route, scope, receive, send, caller)
         elif endpoint is Endpoint.ADMIN:
@@ -148,6 +149,15 @@ class FrontDoor:
             raise Refused(426, "upgrade_required", text, headers=((b"upgrade", b"websocket"),))
         else:
             await self._small(route, scope, send)
+
+    def _let_in(self, route: Route, headers: dict[bytes, bytes], send: "_Started") -> Caller:
+        """The caller of a route of the data plane. Raises Refused. Who sent an older secret is told so by the answer,
+        whatever it is."""
+        caller = self._inference.caller(headers)
+        send.overlap = caller.overlap
+        if caller.routes is not None:
+            check_route(caller, route)
+        return caller
 
     async def _session(self, route: Route, scope: Any, receive: Receive, send: Send) -> None:
         """A WebSocket: only realtime sessions are."""
@@ -165,7 +175,7 @@ class FrontDoor:
         self._calls.add(1, str(endpoint))
 
     async def _admin(self, route: Route, scope: Any, receive: Receive, send: Send) -> None:
-        if self._forwarder is None:
+        if self._forwarder is None or not (self._open or route.path in OF_OWNERS):
             raise Refused(404, "not_found", "Administration is switched off on this port.")
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if route.service != "auth":  # which tells keys itself what they may ask; the others know no keys
@@ -174,12 +184,13 @@ class FrontDoor:
         await self._forwarder.forward(route, scope, body, send)
 
     def _refuse_key(self, headers: dict[bytes, bytes]) -> None:
-        """Raises Refused for a good virtual key, which administers nothing. All others the service judges."""
+        """Raises Refused for a good virtual key without a role, which administers nothing. All others the service
+        judges."""
         try:
             self._inference.caller(headers)
         except Refused:
             return
-        text = "A virtual key may ask GET /key/info about itself; all else takes the master key."
+        text = "A virtual key may ask GET /key/info about itself; all else takes the master key, or a key with a role."
         raise Refused(403, "not_allowed", text, kind="permission_error")
 
     async def _small(self, route: Route, scope: Any, send: "_Started") -> None:
@@ -195,29 +206,37 @@ class FrontDoor:
             anthropic = b"anthropic-version" in headers and route.endpoint is not Endpoint.MODEL_INFO
             if anthropic:
                 send.dialect = "anthropic"
-            caller = self._reader(route, headers)
+            caller = self._reader(route, headers, send)
             await send_json(send, 200, self._pages.page(route, caller, anthropic=anthropic))
 
-    def _reader(self, route: Route, headers: dict[bytes, bytes]) -> Caller | None:
-        """Who reads about models; None is the administrator, who calls none but may see what there is."""
+    def _reader(self, route: Route, headers: dict[bytes, bytes], send: "_Started") -> Caller | None:
+        """Who reads about models. Administrators call none but may see what there is: None is one who sees all, and
+        where; a key with another role sees what its team and organization may use."""
         try:
-            return self._inference.caller(headers)
+            return self._let_in(route, headers, send)
         except Refused as refused:
-            if route.endpoint is Endpoint.MODEL_INFO and refused.code == "master_key_on_data_plane":
+            if route.endpoint is not Endpoint.MODEL_INFO or refused.code not in ("master_key_on_data_plane", ROLE_KEY):
+                raise
+            if refused.code != ROLE_KEY:
                 return None
-            raise
+            known = self._inference.administrator(headers)
+            return None if known.role == "admin" else known
 
 
 class _Started:
-    """Passes messages on and remembers whether an answer has begun, and in whose words it is given."""
+    """Passes messages on and remembers whether an answer has begun, and in whose words it is given.
 
-    __slots__ = ("_call_id", "_send", "begun", "dialect", "refusable", "socket")
+    `overlap` are headers for callers who sent an older secret than they could.
+    """
+
+    __slots__ = ("_call_id", "_send", "begun", "dialect", "overlap", "refusable", "socket")
 
     def __init__(self, scope: Any, send: Send) -> None:
         self._send = send
         self._call_id = ""
         self.begun = False
         self.dialect: Dialect = "openai"
+        self.overlap: tuple[tuple[bytes, bytes], ...] = ()
         self.socket: bool = scope["type"] == "websocket"
         self.refusable = self.socket and "websocket.http.response" in (scope.get("extensions") or {})
 
@@ -229,6 +248,8 @@ class _Started:
 
     async def __call__(self, message: dict[str, Any]) -> None:
         self.begun = True
+        if self.overlap and message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *self.overlap]
         await self._send(message)
 
 

@@ -4,12 +4,12 @@ import asyncio
 import hmac
 import logging
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 from services.proxy.answers import Headers, Receive, Send, send_failure, send_json
 from services.proxy.body import Patience, read_body
 from services.proxy.call import Call
-from services.proxy.choosing import Choosing
+from services.proxy.choosing import Choosing, resolved
 from services.proxy.directory import Directory
 from services.proxy.domain.admission import Caller, Refused, check_caller, check_model
 from services.proxy.domain.asked import Asked
@@ -41,6 +41,15 @@ from shared.tasks import Supervisor
 log = logging.getLogger(__name__)
 
 ESTIMATED = ((b"x-tundish-estimated", b"true"),)
+
+
+class Visitor(NamedTuple):
+    """A request by somebody who was let in: its row of the table and its headers. `started_ns` is when it came."""
+
+    route: Route
+    headers: dict[bytes, bytes]
+    caller: Caller
+    started_ns: int
 
 
 class Inference:
@@ -109,13 +118,20 @@ class Inference:
         check_caller(caller, now)
         return caller
 
-    async def serve(self, route: Route, scope: Any, receive: Receive, send: Send) -> None:
+    def administrator(self, headers: dict[bytes, bytes]) -> Caller:
+        """The holder of a key with a role, which `caller` has refused for that alone. Raises Refused."""
+        secret = bearer(headers)
+        if secret is None:
+            raise missing_key()
+        return self._directory.find(secret, self._clock.now())
+
+    async def serve(self, visitor: Visitor, scope: Any, receive: Receive, send: Send) -> None:
         """One call from its head to its bill. Raises Refused or BadRequest while nothing was sent."""
-        started_ns = perf_counter_ns()
-        headers = dict(scope["headers"])
-        caller = self.caller(headers)
+        route, headers, caller, started_ns = visitor
         body = await read_body(headers, receive, self.body_bytes_max, self.patience)
         asked = self._choosing.read(route, headers, body)
+        if caller.aliases:
+            asked = resolved(asked, caller)
         check_model(caller, asked.model, asked.model in self.models)
         if asked.background:
             self._check_background(asked)

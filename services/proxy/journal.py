@@ -46,7 +46,10 @@ class JournalError(Exception):
 
 
 class OpenRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A call that has begun, with all that is needed to charge it if nobody ever hears how it ended."""
+    """A call that has begun, with all that is needed to charge it if nobody ever hears how it ended.
+
+    `secret_version` and `tags` are for its usage event, which recovery so fills like any other.
+    """
 
     call_id: CallId
     partition: int
@@ -62,6 +65,8 @@ class OpenRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     team_id: TeamId | None = None
     price_id: PriceId | None = None
     price: PriceRow | None = None
+    secret_version: int = msgspec.field(default=0, name="v")
+    tags: tuple[str, ...] = ()
 
 
 class Acked(msgspec.Struct, frozen=True, array_like=True):

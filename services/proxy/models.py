@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from services.proxy.domain.admission import Caller, check_model
 from services.proxy.domain.deployments import Deployment
@@ -37,14 +38,17 @@ class ModelPages:
         if route.endpoint is Endpoint.MODEL_INFO:
             return self._infos(route.path, caller)
         anthropic = anthropic or route.dialect == "anthropic"
-        show: Callable[[str], Json] = self._azure if route.path == "/openai" else openai_entry
+        show: Callable[[str], Json] = openai_entry
+        if route.path == "/openai":
+            show = partial(self._azure, caller)
         if anthropic:
             show = anthropic_entry
         if route.model is not None:
+            model = route.model if caller is None else caller.resolved(route.model)
             if caller is not None:
-                check_model(caller, route.model, route.model in self._models)
+                check_model(caller, model, model in self._models)
             return show(route.model)
-        entries = [show(name) for name in self._names(caller)]
+        entries = [show(name) for name in self._callable(caller)]
         if not anthropic:
             return {"object": "list", "data": entries}
         first, last = (entries[0]["id"], entries[-1]["id"]) if entries else (None, None)
@@ -53,8 +57,18 @@ class ModelPages:
     def _names(self, caller: Caller | None) -> list[str]:
         return [name for name in self._models if caller is None or caller.may_use(name)]
 
-    def _azure(self, name: str) -> Json:
-        ways = {endpoint for item in self._models[name] for endpoint in serves(item)}
+    def _callable(self, caller: Caller | None) -> list[str]:
+        """All that a caller may send as a model's name: public names, then its aliases. A name that is both is an alias
+        first, here as in calls."""
+        if caller is None or not caller.aliases:
+            return self._names(caller)
+        names = dict.fromkeys((*self._models, *caller.aliases))
+        meant = ((name, caller.resolved(name)) for name in names)
+        return [name for name, model in meant if model in self._models and caller.may_use(model)]
+
+    def _azure(self, caller: Caller | None, name: str) -> Json:
+        model = name if caller is None else caller.resolved(name)
+        ways = {endpoint for item in self._models[model] for endpoint in serves(item)}
         return {
             "id": name,
             "object": "model",

@@ -124,6 +124,8 @@ class Till:
             serial=call.hold.serial if call.hold is not None else None,
             price_id=price_id,
             price=None if known else row,
+            secret_version=caller.version,
+            tags=caller.tags,
         )
         books = self._books
         books.journal.opened(record)
@@ -280,6 +282,8 @@ class Till:
             raw=msgspec.Raw(reading.raw),
             price_id=price_id,
             price=price_row,
+            tags=record.tags,
+            secret_version=record.secret_version,
         )
         encoded = encode(event)
         segment = books.journal.used(record.call_id, encoded)
@@ -354,4 +358,6 @@ def lost_event(record: OpenRecord, *, instance: InstanceId, n: int, source: str,
         duration_ms=max(0, int((now - record.started_at).total_seconds() * 1000)),
         price_id=record.price_id,
         price=record.price,
+        tags=record.tags,
+        secret_version=record.secret_version,
     )

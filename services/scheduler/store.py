@@ -4,8 +4,8 @@ All durations are measured by the database's clock, so schedulers with different
 """
 
 import asyncio
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,12 +16,13 @@ from shared.errors import StoreError, StoreUnavailable
 from shared.pg import UNAVAILABLE, open_pool
 
 if TYPE_CHECKING:
-    from shared.pg import Pg
+    from shared.pg import Pg, PgConnection
 
 SCHEMA = "scheduler"
 LEASE_NAME = "scheduler"
 OUTCOME_CHARS_MAX = 500
 CLOSE_TIMEOUT_S = 3
+ACQUIRE_TIMEOUT_S = 5
 
 
 class TickRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +54,19 @@ class Store:
                     await pool.close()
             except TimeoutError:
                 pool.terminate()
+
+    @property
+    def node(self) -> str:
+        """The name under which this process claims and decides."""
+        return self._node
+
+    @asynccontextmanager
+    async def connection(self) -> "AsyncGenerator[PgConnection, None]":
+        """A connection of the pool, for the other tables of the schema."""
+        pool = await self._connected()
+        with _mapped():
+            async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:  # pyright: ignore
+                yield connection  # pyright: ignore
 
     # ---- ticks ---------------------------------------------------------------------------------------
 

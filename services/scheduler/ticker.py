@@ -16,7 +16,8 @@ from apscheduler.triggers.interval import IntervalTrigger
 from shared.clock import Clock
 
 SILENT_INTERVALS_MAX = 4
-"""Readiness says so when the fastest event was not set for this many of its intervals."""
+SILENT_S_MIN = 10.0
+"""Readiness says so when the fastest event was not set for this many of its intervals, and for this long."""
 
 
 class Ticker:
@@ -63,7 +64,8 @@ class Ticker:
         if self._last_ms is None:
             return "not started"
         silent_ms = self._clock.monotonic_ms() - self._last_ms
-        return f"no tick for {silent_ms} ms" if silent_ms > self._shortest_s * 1_000 * SILENT_INTERVALS_MAX else None
+        most_s = max(self._shortest_s * SILENT_INTERVALS_MAX, SILENT_S_MIN)
+        return f"no tick for {silent_ms} ms" if silent_ms > most_s * 1_000 else None
 
     def _setter(self, event: asyncio.Event) -> Callable[[], Awaitable[None]]:
         async def tick() -> None:  # a coroutine: APScheduler runs plain functions in a thread

@@ -18,7 +18,9 @@ class Mirror:
 
     `on_load` gets the whole content (key → value) after every full load, `on_put` and `on_remove` single
     changes after that. Content stays in force while the connection is away; `ready` tells whether it was ever
-    loaded, `fresh` whether it is being followed right now.
+    loaded, `fresh` whether it is being followed right now. `revision` is that of the last change the owner was told of
+    (a bucket's revisions are the sequences of its stream), and `on_applied` is called when it has moved: once for all
+    changes that came together.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class Mirror:
         on_load: Callable[[dict[str, bytes]], None],
         on_put: Callable[[str, bytes], None],
         on_remove: Callable[[str], None],
+        on_applied: Callable[[], None] | None = None,
     ) -> None:
         self._bus = bus
         self._bucket = bucket
@@ -37,7 +40,9 @@ class Mirror:
         self._on_remove = on_remove
         self._prefix = len(f"$KV.{bucket}.")
         self._loaded = asyncio.Event()
+        self.on_applied = on_applied
         self.fresh = False
+        self.revision = 0
 
     @property
     def ready(self) -> bool:
@@ -55,6 +60,7 @@ class Mirror:
         """
         tail = Tail(self._bus, f"KV_{self._bucket}", f"$KV.{self._bucket}.>", last_per_subject=True)
         loading: dict[str, bytes] | None = {}
+        revision = 0
         try:
             async for batch in tail.batches():
                 for message in batch.messages:
@@ -64,13 +70,22 @@ class Mirror:
                         loading.pop(message.subject[self._prefix :], None)
                     else:
                         loading[message.subject[self._prefix :]] = message.data
-                if loading is not None and batch.caught_up:
+                    revision = message.seq
+                if loading is not None:
+                    if not batch.caught_up:
+                        continue
                     self._on_load(loading)
                     loading = None
                     self.fresh = True
                     self._loaded.set()
+                self._moved(revision)
         finally:
             self.fresh = False
+
+    def _moved(self, revision: int) -> None:
+        self.revision = revision
+        if self.on_applied is not None:
+            self.on_applied()
 
     def _apply(self, message: Message) -> None:
         key = message.subject[self._prefix :]

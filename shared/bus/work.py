@@ -85,3 +85,14 @@ class WorkQueue:
         for reply in replies:
             with contextlib.suppress(BusError):
                 await self._bus.send(reply, b"+ACK")
+
+    async def nak(self, reply: str, *, delay_s: float) -> None:
+        """Give a message back: it comes again after a while."""
+        with contextlib.suppress(BusError):
+            await self._bus.send(reply, b"-NAK " + msgspec.json.encode({"delay": int(delay_s * NS)}))
+
+
+def attempts_of(reply: str) -> int:
+    """How often a message was given out, this time included, from what `ack` needs of it."""
+    parts = reply.split(".")
+    return int(parts[-5]) if len(parts) >= 9 and parts[-5].isdigit() else 1

@@ -20,7 +20,7 @@ def test_the_schema_follows_the_events() -> None:
 
 def test_the_page_names_every_signal_and_no_other() -> None:
     tags = {str(kind.__struct_config__.tag) for kind in get_args(AnySignal)}
-    assert set(re.findall(r"^\| `(budget\.[a-z_]+\.v1)` \|", PAGE, re.MULTILINE)) == tags
+    assert set(re.findall(r"^\| `((?:budget|key|rotation)\.[a-z_]+\.v1)` \|", PAGE, re.MULTILINE)) == tags
 
 
 def test_the_example_of_the_page_is_a_signal() -> None:

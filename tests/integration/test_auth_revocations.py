@@ -46,7 +46,7 @@ def secrets(auth: Auth, made: dict[str, str]) -> Sequence[str]:
 
 
 async def known(auth: Auth, made: dict[str, str]) -> bool:
-    return auth.service.parts.directory.find(made["key"]) is not None
+    return auth.service.parts.mirrored(made["key"]) is not None
 
 
 async def events(auth: Auth, made: dict[str, str]) -> list[str]:
@@ -305,3 +305,63 @@ async def test_a_postgres_that_hangs_does_not_hold_up_a_revocation(nats: NatsSer
         valve.open()
         await auth.ready()
         await eventually(lambda: _recorded(auth, made, "KeyBlocked"))
+
+
+async def stands(bus: Bus, name: str) -> str | None:
+    found = await entry(bus, name)
+    return None if found is None else found.kind
+
+
+async def test_teams_and_organizations_without_postgres(
+    auth: Auth, postgres_server: PostgresServer, proxy: Bus
+) -> None:
+    for identity in ("o1", "o2"):
+        await auth.post("/organization/new", {"organization_id": identity, "organization_alias": identity})
+    await auth.post("/team/new", {"team_id": "t1", "organization_id": "o1"})
+    made = [
+        await auth.post("/key/generate", {"team_id": "t1"}),
+        await auth.post("/key/generate", {"organization_id": "o2"}),
+    ]
+    await eventually(lambda: known(auth, made[1]))
+    postgres_server.stop()
+    try:
+        answer = await auth.post("/team/delete", {"team_ids": ["t1"]})
+        assert answer["recorded"] is False
+        await auth.post("/organization/block", {"organization_id": "o2"})
+        assert await stands(proxy, "t.t1") == "deleted"
+        assert await stands(proxy, "o.o2") == "blocked"
+        for key in made:
+            await auth.get("/key/info", key=key["key"], status=401)
+    finally:
+        postgres_server.start()
+    await auth.ready()
+    store = auth.service.parts.commits._store
+
+    async def recorded() -> bool:
+        names = [type(event).__name__ for name in ("team:t1", "org:o2") for event in await store.load(name)]
+        return {"TeamDeleted", "OrgBlocked"} <= set(names)
+
+    await eventually(recorded)
+    await eventually(lambda: _recorded(auth, made[0], "KeyDeleted"))
+    await auth.post("/organization/unblock", {"organization_id": "o2"})
+    assert await stands(proxy, "o.o2") is None
+    assert (await auth.get("/key/info", key=made[1]["key"]))["info"]["token_id"] == made[1]["token_id"]
+
+
+async def test_an_entry_of_a_team_goes_when_no_key_is_left_below(nats: NatsServer, database: str, proxy: Bus) -> None:
+    clock = FakeClock()
+    async with auth_running(settings_for(nats, await migrated(database)), clock) as auth:
+        await auth.ready()
+        await auth.post("/team/new", {"team_id": "t1"})
+        made = await auth.post("/key/generate", {"team_id": "t1"})
+        await auth.post("/team/delete", {"team_ids": ["t1"]})
+        await eventually(lambda: _gone(proxy, made["token_id"]))
+        assert await stands(proxy, "t.t1") == "deleted"
+        clock.advance(2 * 3600)
+
+        async def gone() -> bool:
+            clock.advance(60)
+            auth.service.parts.relay.tell(auth.service.parts.relay.applied + 1)
+            return await stands(proxy, "t.t1") is None
+
+        await eventually(gone)

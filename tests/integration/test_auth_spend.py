@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from services.auth.domain.scope import ScopeState
+from services.auth.keys.reading import ASKED_AT_ONCE
 from services.auth.spend import Ledger
 from shared.access import Gatekeeper
 from shared.bus import Bucket, Bus
@@ -126,7 +127,7 @@ async def test_spend_is_that_of_the_current_window(
     assert path == "/spend/balance"
     assert query == {"scope_kind": "key", "scope_id": "key_1"}
     # The ledger knows us by our token, and the person by our signature.
-    principal = Gatekeeper(master_key="m" * 30, peer_tokens={"auth": TOKEN}).admin(headers)
+    principal = Gatekeeper(master_key="m" * 30, peer_tokens={"auth": TOKEN}).authenticate(headers)
     assert principal.actor == "ada"
 
 
@@ -251,7 +252,7 @@ async def test_a_reset_corrects_the_current_windows_and_says_what_it_did(nats: N
             }
         ]
         _, _, headers = fake.asked[-1]
-        assert Gatekeeper(master_key="m" * 30, peer_tokens={"auth": TOKEN}).admin(headers).actor == "master-key"
+        assert Gatekeeper(master_key="m" * 30, peer_tokens={"auth": TOKEN}).authenticate(headers).actor == "master-key"
         assert (answer["key_hash"], answer["spend"], answer["previous_spend"]) == (made["token_id"], 0.0, 7.0)
         assert [(row["before"], row["after"], row["model"]) for row in answer["corrections"]] == [
             (7.0, 0.0, None),
@@ -318,3 +319,32 @@ async def test_a_reset_without_a_ledger(nats: NatsServer, database: str) -> None
         for path in ("/team/t1/reset_spend", "/organization/default/reset_spend"):
             error = (await auth.post(path, {}, status=503))["error"]
             assert "nothing was changed" in error["message"]
+
+
+async def test_when_each_version_was_last_used_is_the_ledgers_word(nats: NatsServer, database: str) -> None:
+    def reply(_query: dict[str, str]) -> tuple[int, bytes]:
+        return 200, msgspec.json.encode({"total_nusd": 2_000_000_000, "versions": {"1": NOW}})
+
+    async with (
+        ledger_with(reply) as (_, url),
+        auth_running(settings_for(nats, await migrated(database), ledger_url=url)) as auth,
+    ):
+        await auth.ready()
+        made = await auth.post("/key/generate", {})
+        info = (await auth.get("/key/info", {"key": made["key"]}))["info"]
+        assert [(row["version"], row["last_used"]) for row in info["versions"]] == [(1, "2026-03-20T00:00:00Z")]
+        assert info["spend"] == 2.0
+
+
+async def test_a_ledger_that_does_not_answer_is_not_asked_for_every_key(nats: NatsServer, database: str) -> None:
+    async with (
+        ledger_with(lambda _query: (503, b"{}")) as (ledger, url),
+        auth_running(settings_for(nats, await migrated(database), ledger_url=url)) as auth,
+    ):
+        await auth.ready()
+        made = [(await auth.post("/key/generate", {}))["token_id"] for _ in range(20)]
+        ledger.asked.clear()
+        answer = await auth.post("/v2/key/info", {"keys": made})
+        assert [row["spend"] for row in answer["info"]] == [None] * 20
+        assert len(answer["warnings"]) == 1
+        assert len(ledger.asked) == ASKED_AT_ONCE

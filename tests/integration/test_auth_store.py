@@ -14,7 +14,8 @@ from services.auth.domain import key as domain
 from services.auth.domain import org as org_domain
 from services.auth.domain.budget import BudgetPatch
 from services.auth.domain.budget_object import Attached, BudgetState, DefineBudget
-from services.auth.domain.key import HashedSecret, IssueKey, KeyState, UpdateKey
+from services.auth.domain.key import IssueKey, UpdateKey
+from services.auth.domain.key_state import HashedSecret, KeyState
 from services.auth.domain.org import CreateOrg, OrgState
 from services.auth.domain.scope import MoneyChange, ScopeChange
 from services.auth.domain.stamp import Stamp

@@ -85,6 +85,29 @@ async def test_what_was_there_what_comes_and_what_goes(bus: Bus, supervisor: Sup
     assert copy.loads == 1, "single changes need no full load"
 
 
+async def test_the_revision_is_that_of_the_last_change_that_was_told(bus: Bus, supervisor: Supervisor) -> None:
+    keys = Bucket(bus, KEYS_BUCKET)
+    await keys.put("k.one", b"1")
+    await keys.put("k.two", b"1")
+    await keys.delete("k.two")
+    mirror, copy = mirrored(bus, supervisor)
+    told: list[tuple[int, dict[str, bytes]]] = []
+
+    def tell() -> None:
+        told.append((mirror.revision, dict(copy.content)))
+        copy.changed.set()
+
+    mirror.on_applied = tell
+    async with asyncio.timeout(10):
+        await mirror.wait_ready()
+    assert told[-1] == (3, {"k.one": b"1"}), "a removal counts too"
+    revision = await keys.put("k.three", b"1")
+    await copy.until(lambda: "k.three" in copy.content)
+    await keys.delete("k.one")
+    await copy.until(lambda: told[-1] == (revision + 1, {"k.three": b"1"}))
+    assert [at for at, _ in told] == sorted({at for at, _ in told})
+
+
 async def test_a_large_bucket_is_loaded_whole_before_it_counts(bus: Bus, supervisor: Supervisor) -> None:
     keys = Bucket(bus, KEYS_BUCKET)
     wanted = {f"k.{number}": str(number).encode() for number in range(2_500)}

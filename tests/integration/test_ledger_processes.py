@@ -15,6 +15,7 @@ from shared.events import encode, type_of
 from shared.topology import allot_subject, auth_subject, inbox_prefix
 from tests.support.ledger import KEY, ask, budget, budget_set, key_issued
 from tests.support.processes import ENFORCER, WITHIN_S, checks_say, metrics, process, ready
+from tests.support.role_keys import PEPPERS
 from tests.support.servers import NatsServer, free_port
 from tests.support.town import eventually
 
@@ -168,7 +169,8 @@ async def test_the_bookkeeper_starts_and_stops(nats: NatsServer, database: str) 
     await pg.migrate(database, schema="ledger", package="services.ledger.bookkeeper", progress=lambda _line: None)
     port = free_port()
     arguments = ("services", "serve", "ledger-bookkeeper")
-    async with process(arguments, nats.url_for("bookkeeper"), port, TUNDISH_POSTGRES_URL=database) as child:
+    values = {"TUNDISH_POSTGRES_URL": database, "TUNDISH_PEPPERS": PEPPERS}
+    async with process(arguments, nats.url_for("bookkeeper"), port, **values) as child:
         await ready(port)
         child.send_signal(signal.SIGTERM)
         async with asyncio.timeout(WITHIN_S):

@@ -13,6 +13,7 @@ from services.scheduler.housekeeping import HOUSEKEEPING, Housekeeping
 from services.scheduler.leadership import LEASE_S, Leadership
 from services.scheduler.settings import load_settings
 from services.scheduler.store import Store
+from services.scheduler.store_rotation import RotationStore
 from services.scheduler.worker import Worker
 from shared.clock import SystemClock
 from shared.errors import StoreError, StoreUnavailable
@@ -21,6 +22,7 @@ from shared.settings import Env
 from shared.telemetry import Metrics
 from tests.support.clock import FakeClock
 from tests.support.eventually import eventually
+from tests.support.role_keys import PEPPERS
 from tests.support.servers import PostgresServer, free_port
 
 JOB = Job(name="probe", every_s=3_600)
@@ -168,7 +170,8 @@ async def test_housekeeping_deletes_old_ticks_in_batches_but_the_newest_of_each_
                 now - timedelta(days=day),
             )
     store = Store(url, "node")
-    assert await Housekeeping(store, keep_days=30).run(now) == "deleted 40 ticks older than 30 days"
+    said = await Housekeeping(store, RotationStore(store), keep_days=30).run(now)
+    assert said == "deleted 40 ticks and 0 rotations older than 30 days, and 0 deleted keys"
     left = await sql(url, "SELECT job, count(*) AS n FROM tick GROUP BY job ORDER BY job")
     assert [(row["job"], row["n"]) for row in left] == [("new", 5), ("old", 1), ("rare", 1)]
     assert await store.last_finished("rare") == now - timedelta(days=90)
@@ -202,6 +205,7 @@ async def test_the_whole_service_ticks_and_tells(url: str) -> None:
             {
                 "TUNDISH_MASTER_KEY": MASTER,
                 "TUNDISH_TOKEN": "token",
+                "TUNDISH_PEPPERS": PEPPERS,
                 "TUNDISH_NATS_URL": "nats://127.0.0.1:1",
                 "TUNDISH_POSTGRES_URL": url,
                 "TUNDISH_INTERNAL_PORT": str(port),
@@ -225,10 +229,12 @@ async def test_the_whole_service_ticks_and_tells(url: str) -> None:
             assert status["leader"] is True
             assert status["epoch"] == 1
             assert status["jobs"][0]["name"] == HOUSEKEEPING.name
-            assert status["jobs"][0]["last"]["outcome"] == "deleted 0 ticks older than 30 days"
+            assert status["jobs"][0]["last"]["outcome"].startswith("deleted 0 ticks and 0 rotations older than 30 days")
             assert (await client.get("/scheduler/status")).status_code == 401
             ready = await client.get("/health/readiness")
-            assert (ready.status_code, ready.json()["checks"]) == (200, {"postgres": "ok", "ticking": "ok"})
+            checks = ready.json()["checks"]
+            assert (checks["postgres"], checks["ticking"]) == ("ok", "ok")
+            assert (ready.status_code, checks["nats"]) == (503, "not connected"), "there is no NATS here"
             page = (await client.get("/metrics", headers=admin)).text
             assert 'tundish_scheduler_ticks_total{job="housekeeping",outcome="ok"} 1' in page
             assert "tundish_scheduler_leader 1" in page

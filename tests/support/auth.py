@@ -39,6 +39,12 @@ class Auth:
         assert answer.status_code == status, answer.text
         return answer.json()
 
+    async def get_text(self, path: str, *, key: str = MASTER_KEY) -> str:
+        """A page that is not JSON."""
+        answer = await self.client.get(path, headers={"authorization": f"Bearer {key}"})
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
     async def ready(self, *, but: tuple[str, ...] = ()) -> None:
         """Wait until every health check (those of `but` aside) is well."""
 

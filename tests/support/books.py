@@ -10,16 +10,17 @@ import asyncpg
 import httpx
 
 from services.ledger.bookkeeper.app import Service, running
-from services.ledger.settings import BookkeeperSettings
+from services.ledger.settings import bookkeeper_settings
 from shared import pg
 from shared.access import sign_actor
 from shared.bus import Bus
 from shared.clock import SystemClock
 from shared.events import AnyAuthEvent, AnyUsage, encode, type_of, usage_batch
 from shared.ids import InstanceId, uuid7
-from shared.settings import Env, common
+from shared.settings import Env
 from shared.topology import auth_subject, usage_subject
 from tests.support.ledger import P1
+from tests.support.role_keys import PEPPERS
 from tests.support.servers import NatsServer
 
 MASTER = "sk-master-key-of-the-tests-0123456789"
@@ -54,8 +55,10 @@ class Town:
             "TUNDISH_TOKEN": "own",
             "TUNDISH_PEER_TOKENS": "auth:peer-token",
             "TUNDISH_NATS_URL": self.nats.url_for("bookkeeper"),
+            "TUNDISH_POSTGRES_URL": self.database,
+            "TUNDISH_PEPPERS": PEPPERS,
         }
-        settings = BookkeeperSettings(common=common("ledger-bookkeeper", Env(values)), postgres_url=self.database)
+        settings = bookkeeper_settings(Env(values))
         async with running(settings, SystemClock()) as service:
             transport = httpx.ASGITransport(app=service.app)  # pyright: ignore[reportArgumentType]
             headers = {"authorization": f"Bearer {MASTER}"}

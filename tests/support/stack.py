@@ -70,6 +70,8 @@ class Stack:
         env: dict[str, str] | None = None,
         proxies: int = 1,
         enforcers: int | None = None,
+        auths: int | None = None,
+        schedulers: int | None = None,
     ) -> None:
         self.home = home
         self.port = free_ports(proxies)
@@ -81,6 +83,8 @@ class Stack:
             "TUNDISH_PORT": str(self.port),
             "TUNDISH_PROXIES": str(proxies),
             **({} if enforcers is None else {"TUNDISH_ENFORCERS": str(enforcers)}),
+            **({} if auths is None else {"TUNDISH_AUTHS": str(auths)}),
+            **({} if schedulers is None else {"TUNDISH_SCHEDULERS": str(schedulers)}),
             **({"TUNDISH_CONFIG": str(config)} if config is not None else {}),
             **(env or {}),
         }

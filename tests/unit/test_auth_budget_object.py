@@ -111,9 +111,9 @@ def test_an_id_is_taken_while_its_object_lives() -> None:
 def test_events_that_do_not_belong() -> None:
     with pytest.raises(ValueError, match="in the life of a budget"):
         domain.evolve(None, BudgetRemoved(**stamp().envelope(0), budget_id="b"))
-    with pytest.raises(ValueError, match="in the life of a team"):
+    with pytest.raises(ValueError, match="first event of a team"):
         team_domain.evolve(None, TeamUpdated(**stamp().envelope(0), team_id=TeamId("t"), org_id=DEFAULT_ORG))
-    with pytest.raises(ValueError, match="in the life of an organization"):
+    with pytest.raises(ValueError, match="first event of an organization"):
         org_domain.evolve(None, OrgUpdated(**stamp().envelope(0), org_id=DEFAULT_ORG))
 
 
@@ -135,22 +135,27 @@ def test_a_team_is_updated() -> None:
     for event in events:
         state = team_domain.evolve(state, event)
     change = ScopeChange(alias="z", rates=RatePatch(rpm=3, model_rpm={"m": 1}))
-    events = team_domain.decide_update(state, UpdateTeam(account=account, change=change), stamp(1))
+    events = team_domain.decide_update(state, UpdateTeam(team_id=TeamId("t"), account=account, change=change), stamp(1))
     assert names(events) == [TeamUpdated]
     for event in events:
         state = team_domain.evolve(state, event)
     assert state is not None
     assert (state.alias, state.models, state.limits, len(state.budgets)) == ("z", ("m",), Limits(rpm=3), 1)
     assert (state.default_key_budget_id, state.created_by, state.updated_by) == ("b", "actor0", "actor1")
-    assert team_domain.decide_update(state, UpdateTeam(account=account, change=change), stamp(2)) == []
-    [cleared] = team_domain.decide_update(state, UpdateTeam(account=account, default_key_budget_id=None), stamp(2))
+    assert (
+        team_domain.decide_update(state, UpdateTeam(team_id=TeamId("t"), account=account, change=change), stamp(2))
+        == []
+    )
+    [cleared] = team_domain.decide_update(
+        state, UpdateTeam(team_id=TeamId("t"), account=account, default_key_budget_id=None), stamp(2)
+    )
     assert isinstance(cleared, TeamUpdated)
     assert cleared.default_key_budget_id is None
     with pytest.raises(ApiError) as refusal:
-        team_domain.decide_update(state, UpdateTeam(account=account, org_id="other"), stamp(2))
+        team_domain.decide_update(state, UpdateTeam(team_id=TeamId("t"), account=account, org_id="other"), stamp(2))
     assert refusal.value.param == "organization_id"
     with pytest.raises(ApiError):
-        team_domain.decide_update(None, UpdateTeam(account=account), stamp())
+        team_domain.decide_update(None, UpdateTeam(team_id=TeamId("t"), account=account), stamp())
 
 
 def test_an_organization_is_updated() -> None:
@@ -160,12 +165,12 @@ def test_an_organization_is_updated() -> None:
         assert isinstance(event, OrgCreated)
         state = org_domain.evolve(state, event)
     change = ScopeChange(models=("m",), money=MoneyChange(patch=BudgetPatch(limit_nusd=5)))
-    events = org_domain.decide_update(state, UpdateOrg(account=account, change=change), stamp(1))
+    events = org_domain.decide_update(state, UpdateOrg(org_id=OrgId("o"), account=account, change=change), stamp(1))
     assert names(events) == [OrgUpdated, BudgetSet]
     for event in events:
         state = org_domain.evolve(state, event)
     assert state is not None
     assert (state.models, state.budgets[0].account) == (("m",), "acct_1")
-    assert org_domain.decide_update(state, UpdateOrg(account=account, change=change), stamp(2)) == []
+    assert org_domain.decide_update(state, UpdateOrg(org_id=OrgId("o"), account=account, change=change), stamp(2)) == []
     with pytest.raises(ApiError):
-        org_domain.decide_update(None, UpdateOrg(account=account), stamp())
+        org_domain.decide_update(None, UpdateOrg(org_id=OrgId("o"), account=account), stamp())

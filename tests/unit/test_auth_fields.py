@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.auth.domain import fields
-from services.auth.domain.fields import sift
+from services.auth.domain.fields import budgets, keys, scopes
+from services.auth.domain.fields.base import MONEY, RATES, Fields, sift
 from shared.errors import ApiError
 
 # Every field that LiteLLM's /key/generate takes.
@@ -65,6 +65,9 @@ LITELLM_KEY = [
     "project_id",
     "temp_budget_increase",
     "temp_budget_expiry",
+    "grace_period",
+    "new_key",
+    "new_master_key",
 ]
 
 LITELLM_TEAM = [
@@ -151,18 +154,19 @@ LITELLM_BUDGET = [
 ]
 
 CASES = [
-    (fields.GENERATE_KEY, LITELLM_KEY),
-    (fields.UPDATE_KEY, LITELLM_KEY),
-    (fields.NEW_TEAM, LITELLM_TEAM),
-    (fields.UPDATE_TEAM, LITELLM_TEAM),
-    (fields.NEW_ORG, LITELLM_ORG),
-    (fields.UPDATE_ORG, LITELLM_ORG),
-    (fields.BUDGET, LITELLM_BUDGET),
+    (keys.GENERATE_KEY, LITELLM_KEY),
+    (keys.UPDATE_KEY, LITELLM_KEY),
+    (keys.SERVICE_ACCOUNT, LITELLM_KEY),
+    (scopes.NEW_TEAM, LITELLM_TEAM),
+    (scopes.UPDATE_TEAM, LITELLM_TEAM),
+    (scopes.NEW_ORG, LITELLM_ORG),
+    (scopes.UPDATE_ORG, LITELLM_ORG),
+    (budgets.BUDGET, LITELLM_BUDGET),
 ]
 
 
 @pytest.mark.parametrize(("known", "names"), CASES)
-def test_every_field_of_litellm_is_in_force_or_refused_by_name(known: fields.Fields, names: list[str]) -> None:
+def test_every_field_of_litellm_is_in_force_or_refused_by_name(known: Fields, names: list[str]) -> None:
     for name in names:
         if name in known.known:
             assert sift({name: "x"}, known) == {name: "x"}
@@ -176,7 +180,7 @@ def test_every_field_of_litellm_is_in_force_or_refused_by_name(known: fields.Fie
 
 
 @pytest.mark.parametrize(("known", "names"), CASES)
-def test_a_field_that_asks_for_nothing_is_harmless(known: fields.Fields, names: list[str]) -> None:
+def test_a_field_that_asks_for_nothing_is_harmless(known: Fields, names: list[str]) -> None:
     for nothing in (None, False, [], {}):
         body: dict[str, object] = {name: nothing for name in names if name not in known.known}
         assert sift(body, known) == {}
@@ -185,49 +189,57 @@ def test_a_field_that_asks_for_nothing_is_harmless(known: fields.Fields, names: 
 def test_zero_and_empty_text_ask_for_something() -> None:
     for value in (0, "", 0.0, True, [None]):
         with pytest.raises(ApiError):
-            sift({"tpd_limit": value}, fields.GENERATE_KEY)
+            sift({"tpd_limit": value}, keys.GENERATE_KEY)
 
 
 def test_values_that_mean_the_default() -> None:
-    assert sift({"spend": 0, "key_type": "default"}, fields.GENERATE_KEY) == {}
-    assert sift({"spend": 0.0, "key_type": "llm_api"}, fields.GENERATE_KEY) == {}
-    for body in ({"spend": 1}, {"spend": True}, {"key_type": "management"}):
+    assert sift({"spend": 0}, keys.GENERATE_KEY) == {}
+    assert sift({"spend": 0.0}, keys.SERVICE_ACCOUNT) == {}
+    for body in ({"spend": 1}, {"spend": True}, {"agent_id": "default"}):
         with pytest.raises(ApiError):
-            sift(dict(body), fields.GENERATE_KEY)
+            sift(dict(body), keys.GENERATE_KEY)
 
 
 def test_null_in_a_known_field_is_kept_for_the_change_to_see() -> None:
-    assert sift({"max_budget": None, "key": "x"}, fields.UPDATE_KEY) == {"max_budget": None, "key": "x"}
+    assert sift({"max_budget": None, "key": "x"}, keys.UPDATE_KEY) == {"max_budget": None, "key": "x"}
 
 
 def test_an_unknown_field_is_named_with_the_nearest_one() -> None:
     with pytest.raises(ApiError, match="did you mean max_budget") as refusal:
-        sift({"max_budgt": 1}, fields.GENERATE_KEY)
+        sift({"max_budgt": 1}, keys.GENERATE_KEY)
     assert refusal.value.code == "unknown_field"
     with pytest.raises(ApiError, match="is not a field"):
-        sift({"max_budgt": None}, fields.GENERATE_KEY)
+        sift({"max_budgt": None}, keys.GENERATE_KEY)
     with pytest.raises(ApiError) as refusal:
-        sift({"z" * 10_000: 1}, fields.NAME_KEY)
+        sift({"z" * 10_000: 1}, keys.NAME_KEY)
     assert len(refusal.value.message) < 300
 
 
 def test_all_fields_that_have_no_effect_are_named_at_once() -> None:
     with pytest.raises(ApiError) as refusal:
-        sift({"key_alias": "a", "tags": ["x"], "max_budgt": 1, "user_id": "u", "zzz": 1, "yyy": 1}, fields.GENERATE_KEY)
+        sift({"key_alias": "a", "tpd_limit": 2, "max_budgt": 1, "agent_id": "u", "zzz": 1, "yyy": 1}, keys.GENERATE_KEY)
     error = refusal.value
-    assert (error.code, error.param) == ("field_not_supported", "tags")
-    for part in ("tags is not", "'max_budgt'", "did you mean max_budget?", "user_id is not", "'zzz'", "'yyy'"):
+    assert (error.code, error.param) == ("field_not_supported", "tpd_limit")
+    for part in ("tpd_limit is not", "'max_budgt'", "did you mean max_budget?", "agent_id is not", "'zzz'", "'yyy'"):
         assert part in error.message
-    assert error.message.count("Use key, key_alias") == 1
+    assert error.message.count("Use key, key_hash") == 1
     with pytest.raises(ApiError, match="980 more") as refusal:
-        sift({f"{n}" * 200: 1 for n in range(1_000)}, fields.GENERATE_KEY)
+        sift({f"{n}" * 200: 1 for n in range(1_000)}, keys.GENERATE_KEY)
     assert refusal.value.code == "unknown_field"
     assert len(refusal.value.message) < 4_000
 
 
 def test_everything_about_budgets_and_limits_is_in_force_on_every_scope() -> None:
-    for known in (fields.GENERATE_KEY, fields.UPDATE_KEY, fields.NEW_TEAM, fields.UPDATE_TEAM, fields.UPDATE_ORG):
-        assert {*fields.MONEY, *fields.RATES, "budget_id", "model_rpm_limit", "temp_budget_expiry"} <= set(known.known)
+    for known in (keys.GENERATE_KEY, keys.UPDATE_KEY, scopes.NEW_TEAM, scopes.UPDATE_TEAM, scopes.UPDATE_ORG):
+        assert {*MONEY, *RATES, "budget_id", "model_rpm_limit", "temp_budget_expiry"} <= set(known.known)
+
+
+def test_what_a_key_has() -> None:
+    wanted = {"aliases", "tags", "allowed_routes", "user_id", "key_type", "auto_rotate", "rotation_delivery"}
+    assert wanted <= set(keys.GENERATE_KEY.known) & set(keys.UPDATE_KEY.known)
+    assert {"key_hash", "key_name"} <= set(keys.UPDATE_KEY.refused)
+    with pytest.raises(ApiError, match="service account"):
+        sift({"team_id": "t", "user_id": "ada"}, keys.SERVICE_ACCOUNT)
 
 
 def test_no_field_is_both_known_and_refused() -> None:

@@ -3,15 +3,18 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.auth.domain import key as domain
 from services.auth.domain.budget import BudgetPatch
-from services.auth.domain.key import HashedSecret, IssueKey, KeyState, UpdateKey
+from services.auth.domain.key import IssueKey, UpdateKey
+from services.auth.domain.key_state import HashedSecret, KeyState
 from services.auth.domain.rates import RatePatch, tightest
 from services.auth.domain.records import Records, in_order
+from services.auth.domain.rotation import RotationChange
 from services.auth.domain.scope import Attachment, MoneyChange, ScopeChange
 from services.auth.domain.stamp import IDS_PER_DECISION, Stamp
 from shared.errors import ApiError
@@ -24,6 +27,7 @@ from shared.events import (
     KeyBlocked,
     KeyDeleted,
     KeyIssued,
+    KeyRotationSet,
     KeySecretMinted,
     KeyUnblocked,
     KeyUpdated,
@@ -35,8 +39,8 @@ from shared.events import (
     decode_auth,
     encode,
 )
-from shared.ids import DEFAULT_ORG, AccountId, EventId, KeyId, TeamId, uuid7_from
-from shared.policy import Budget, Limits, ScopeKind, SecretRecord, TeamRecord
+from shared.ids import DEFAULT_ORG, AccountId, EventId, KeyId, TeamId, UserId, uuid7_from
+from shared.policy import Budget, Limits, Role, ScopeKind, SecretRecord, TeamRecord
 from shared.topology import key_kv, org_kv, secret_kv, team_kv
 from shared.windows import WindowSpec
 
@@ -101,6 +105,61 @@ def test_the_secret_comes_after_every_limit() -> None:
 def test_a_key_is_issued_once() -> None:
     with pytest.raises(ApiError):
         domain.decide_issue(minted(), issue(), stamp())
+
+
+def test_a_repetition_of_an_issue_finds_the_key() -> None:
+    again = msgspec.structs.replace(issue(), again=True)
+    assert names(domain.decide_issue(None, again, stamp())) == [KeyIssued, KeySecretMinted], "there was nothing yet"
+    assert domain.decide_issue(minted(), again, stamp(1)) == []
+    dead = fold(domain.decide_delete(minted(), stamp(1)), minted())
+    with pytest.raises(ApiError) as refusal:
+        domain.decide_issue(dead, again, stamp(2))
+    assert refusal.value.status == 404
+
+
+def test_what_keys_alone_have() -> None:
+    command = msgspec.structs.replace(
+        issue(tags=("a",), model_aliases={"fast": "m"}),
+        allowed_routes=("/v1/*",),
+        user_id=UserId("ada"),
+        rotation=RotationChange(auto=True, interval="30d", exchange=True),
+    )
+    events = domain.decide_issue(None, command, stamp())
+    assert names(events) == [KeyIssued, KeyRotationSet, KeySecretMinted]
+    state = fold(events)
+    assert (state.tags, state.model_aliases, state.allowed_routes) == (("a",), {"fast": "m"}, ("/v1/*",))
+    assert (state.user_id, state.role) == ("ada", None)
+    assert state.rotation is not None
+    assert state.rotation.interval == "30d"
+
+    change = UpdateKey(
+        account=AccountId("a"),
+        change=ScopeChange(tags=()),
+        allowed_routes=(),
+        user_id=None,
+        rotation=RotationChange(auto=False),
+    )
+    after = fold(domain.decide_update(state, change, stamp(1)), state)
+    assert (after.tags, after.allowed_routes, after.user_id) == ((), (), None)
+    assert after.model_aliases == {"fast": "m"}, "what is not named stays"
+    assert after.rotation is not None
+    assert after.rotation.interval is None
+    assert domain.decide_update(after, change, stamp(2)) == []
+
+
+def test_a_role_is_given_once() -> None:
+    command = msgspec.structs.replace(issue(), role="viewer", reach="all")
+    state = fold(domain.decide_issue(None, command, stamp()))
+    assert (state.role, state.reach) == ("viewer", "all")
+    renamed = fold(domain.decide_update(state, update(1, alias="eyes"), stamp(1)), state)
+    assert (renamed.role, renamed.reach) == ("viewer", "all"), "an update keeps them"
+    same = UpdateKey(account=AccountId("a"), role="viewer")
+    assert domain.decide_update(state, same, stamp(1)) == []
+    cases: list[tuple[KeyState, Role | None]] = [(state, "admin"), (state, None), (minted(), "admin")]
+    for key, role in cases:
+        with pytest.raises(ApiError) as refusal:
+            domain.decide_update(key, UpdateKey(account=AccountId("a"), role=role), stamp(1))
+        assert refusal.value.param == "key_type"
 
 
 def test_an_update_that_changes_nothing_makes_no_event() -> None:
@@ -270,7 +329,7 @@ def test_the_order_of_writing_is_safe() -> None:
         records.apply(event, seq)
     secret = secret_kv("p1", "d" * 64)
     groups = in_order([secret, "s.p1.dead", key_kv(KEY), "k.dead", secret, "o.default", "t.gone"], records)
-    assert groups == [["s.p1.dead"], [key_kv(KEY)], [secret], ["k.dead", "o.default", "t.gone"]]
+    assert groups == [["s.p1.dead"], [key_kv(KEY)], [secret], ["k.dead"], ["t.gone"], ["o.default"]]
 
 
 STEPS = st.lists(

@@ -7,11 +7,14 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
-from services.auth import schemas
-from services.auth.asked import change_of, names_a_budget, patch_of, rates_of
-from services.auth.domain import fields, values
+from services.auth.asked import aliases_of, change_of, names_a_budget, patch_of, rates_of
+from services.auth.domain import values
+from services.auth.domain.fields import keys as fields
+from services.auth.domain.fields import scopes as scope_fields
 from services.auth.domain.rates import RatePatch
-from services.auth.schemas import DeleteKeys, GenerateKey, UpdateKey, read
+from services.auth.schemas import scopes as scope_schemas
+from services.auth.schemas.base import read
+from services.auth.schemas.keys import GenerateKey, NameKeys, UpdateKey, targets_of
 from shared.errors import ApiError
 from shared.events import WindowTerms
 from shared.money import NUSD_PER_USD
@@ -31,9 +34,48 @@ def test_models() -> None:
     assert values.models(None) == values.models([]) == values.models(["all-team-models"]) == ()
     assert values.models(["a", "b", "a"]) == ("a", "b")
     assert values.models(["*"]) == values.models(["all-proxy-models"]) == ("*",)
-    for bad in ([""], ["x" * 201], ["a\n"], ["gpt-*"], ["no-default-models"], [f"m{n}" for n in range(201)]):
+    assert values.models(["gpt-*", "no-default-models"]) == ("gpt-*", "no-default-models")
+    for bad in ([""], ["x" * 201], ["a\n"], ["g**"], [" gpt"], ["*a*b*c*d*e"], [f"m{n}" for n in range(201)]):
         refused(lambda bad=bad: values.models(bad), "models")
     assert len(values.models([f"m{n}" for n in range(200)])) == 200
+
+
+def test_model_aliases() -> None:
+    assert values.model_aliases("aliases", None) == {}
+    assert values.model_aliases("aliases", {"fast": "gpt-4o-mini", "same": "same"}) == {
+        "fast": "gpt-4o-mini",
+        "same": "same",
+    }
+    wrong = [{"": "m"}, {"a": ""}, {"a*": "m"}, {"a": "m*"}, {"a": "b", "b": "c"}, {f"a{n}": "m" for n in range(101)}]
+    for bad in wrong:
+        refused(lambda bad=bad: values.model_aliases("aliases", bad), "aliases")
+    assert aliases_of("aliases", UNSET) is UNSET
+    assert aliases_of("aliases", None) == {}
+
+
+def test_tags() -> None:
+    assert values.tags(None) == ()
+    assert values.tags(["a", "cost centre 7", "a"]) == ("a", "cost centre 7")
+    for bad in ([""], [" "], ["a\n"], ["x" * 101], [f"t{n}" for n in range(21)]):
+        refused(lambda bad=bad: values.tags(bad), "tags")
+
+
+def test_allowed_routes() -> None:
+    routes = ["/v1/chat/completions", "/v1/*", "/openai/deployments/{model}/chat/completions", "openai_routes"]
+    assert values.routes([*routes, "/v1/*"], role=False) == tuple(routes)
+    assert values.routes(None, role=True) == ()
+    assert values.routes(["management_routes"], role=True) == ("management_routes",)
+    for bad in (["chat"], ["v1/*"], ["/a*b"], ["/a b"], ["/" + "x" * 200], [""], ["management_routes"], ["//evil?q"]):
+        refused(lambda bad=bad: values.routes(bad, role=False), "allowed_routes")
+    for bad in (["/v1/*"], ["llm_api_routes"], ["management_routes", "info_routes"]):
+        refused(lambda bad=bad: values.routes(bad, role=True), "allowed_routes")
+    refused(lambda: values.routes([f"/{n}" for n in range(101)], role=False), "allowed_routes")
+
+
+def test_a_secret_by_its_hash() -> None:
+    assert values.secret_sha256("AB" * 32) == bytes.fromhex("ab" * 32)
+    for bad in ("", "ab" * 31, "sk-" + "a" * 61, "g" * 64):
+        refused(lambda bad=bad: values.secret_sha256(bad), "key_hash")
 
 
 def test_metadata() -> None:
@@ -91,7 +133,7 @@ def test_custom_secrets() -> None:
 
 
 def test_reading_a_request() -> None:
-    body = b'{"key_alias": "a", "max_budget": 5, "user_id": null}'
+    body = b'{"key_alias": "a", "max_budget": 5, "agent_id": null}'
     assert read(body, fields.GENERATE_KEY, GenerateKey) == GenerateKey(key_alias="a", max_budget=5)
     change = read(b'{"key": "k", "max_budget": null}', fields.UPDATE_KEY, UpdateKey)
     assert change.max_budget is None
@@ -99,7 +141,7 @@ def test_reading_a_request() -> None:
     assert (patch_of(change).limit_nusd, patch_of(change).soft_nusd) == (None, UNSET)
     refused(lambda: read(b'{"max_budget": true}', fields.GENERATE_KEY, GenerateKey), "max_budget")
     refused(lambda: read(b'{"models": ["a", 1]}', fields.GENERATE_KEY, GenerateKey), "models")
-    refused(lambda: read(b"{}", fields.UPDATE_TEAM, schemas.UpdateTeam), "team_id")
+    refused(lambda: read(b"{}", scope_fields.UPDATE_TEAM, scope_schemas.UpdateTeam), "team_id")
     for body in (b"", b"[1]", b'"x"', b"{", b"\xff\xfe", b"[" * 100_000):
         with pytest.raises(ApiError) as refusal:
             read(body, fields.GENERATE_KEY, GenerateKey)
@@ -216,7 +258,9 @@ def test_too_many_windows_and_models() -> None:
         ("model_rpm_limit", {f"m{n}": 1 for n in range(101)}),
     ):
         body = msgspec.json.encode({name: value})
-        refused(lambda body=body: change_of(read(body, fields.NEW_TEAM, schemas.NewTeam), None, None, NOW), name)
+        refused(
+            lambda body=body: change_of(read(body, scope_fields.NEW_TEAM, scope_schemas.NewTeam), None, None, NOW), name
+        )
 
 
 def test_what_is_asked_for_in_either_spelling() -> None:
@@ -249,8 +293,8 @@ def test_a_temporary_increase_in_any_zone_is_kept_in_utc() -> None:
 
 
 def test_targets_of_a_deletion() -> None:
-    assert schemas.targets_of(DeleteKeys(keys=["a"])) == (["a"], [])
-    assert schemas.targets_of(DeleteKeys(key_aliases=["b"], keys=[])) == ([], ["b"])
-    for bad in (DeleteKeys(), DeleteKeys(keys=["a"], key_aliases=["b"]), DeleteKeys(keys=["a"] * 101)):
+    assert targets_of(NameKeys(keys=["a"])) == (["a"], [])
+    assert targets_of(NameKeys(key_aliases=["b"], keys=[])) == ([], ["b"])
+    for bad in (NameKeys(), NameKeys(keys=["a"], key_aliases=["b"]), NameKeys(keys=["a"] * 101)):
         with pytest.raises(ApiError):
-            schemas.targets_of(bad)
+            targets_of(bad)

@@ -1,65 +1,21 @@
 """The operator's command line against an HTTP server that says what a test wants it to say."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import msgspec
 import pytest
 
-from services.__main__ import main
-from services.cli.client import master_key, open_client
+from services.cli.client import open_client
+from services.cli.where import master_key
 from shared.errors import SettingsError
 from shared.settings import Env
-
-URL = "http://gateway.test"
-KEY = "sk-a-master-key-for-tests-0123456789"
-
-Answer = Callable[[httpx.Request], httpx.Response]
-
-
-class Front:
-    """Answers by method and path, and remembers what was asked."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, list[httpx.Response | Exception]] = {}
-        self.asked: list[httpx.Request] = []
-
-    def say(self, what: str, *answers: object, status: int = 200) -> None:
-        """The answers to `METHOD /path`, in order; the last one stays."""
-        self.answers[what] = [
-            answer if isinstance(answer, Exception) else httpx.Response(status, json=answer) for answer in answers
-        ]
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
-        queue = self.answers[f"{request.method} {request.url.path}"]
-        answer = queue.pop(0) if len(queue) > 1 else queue[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+from tests.support.cli import KEY, URL, Front, run, stand_in
 
 
 @pytest.fixture
 def front(monkeypatch: pytest.MonkeyPatch) -> Front:
-    front = Front()
-    real = httpx.Client
-
-    def client(**options: object) -> httpx.Client:
-        return real(**{**options, "transport": httpx.MockTransport(front)})  # type: ignore[arg-type]
-
-    monkeypatch.setattr("services.cli.client.httpx.Client", client)
-    monkeypatch.setattr("services.cli.ledger.POLL_S", 0)
-    monkeypatch.setenv("TUNDISH_URL", URL + "/")
-    monkeypatch.setenv("TUNDISH_MASTER_KEY", KEY)
-    return front
-
-
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as left:
-        main(list(arguments))
-    assert isinstance(left.value.code, int)
-    return left.value.code
+    return stand_in(monkeypatch)
 
 
 def body(request: httpx.Request) -> object:

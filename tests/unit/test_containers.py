@@ -64,7 +64,7 @@ def test_every_process_has_the_settings_it_needs(service: str) -> None:
     assert settings.nats_url.startswith(f"nats://{user}:")
     wants_postgres = service in ("auth", "ledger-bookkeeper", "scheduler")
     assert ("TUNDISH_POSTGRES_URL" in environment(service)) == wants_postgres
-    assert ("TUNDISH_PEPPERS" in environment(service)) == (service in ("auth", "proxy"))
+    assert ("TUNDISH_PEPPERS" in environment(service)) == (service != "ledger-enforcer")
 
 
 def test_peers_are_told_each_others_tokens() -> None:

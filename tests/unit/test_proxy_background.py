@@ -15,7 +15,9 @@ from services.proxy.stored import background as module
 from services.proxy.upstream import UpstreamError
 from shared.bus import Bus
 from shared.events import UsageRecorded
-from shared.topology import pending_kv
+from shared.ids import KeyId, OrgId, TeamId
+from shared.policy import KeyRecord
+from shared.topology import key_kv, pending_kv
 from tests.support.stored_world import IN, OUT, SEAL, STRICT, TEAM_A, TEAM_B, World, settle_down
 
 USAGE = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
@@ -213,6 +215,27 @@ async def test_any_other_is_handed_over_and_charged_by_any_process(
         world.clock.advance(600)
         await other.watcher.tick()
     assert len(world.published()) == 1
+
+
+async def test_who_charges_it_later_knows_the_version_and_the_tags(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over(monkeypatch)
+    record = KeyRecord(seq=99, key_id=KeyId("limited"), org_id=OrgId("o1"), team_id=TeamId("team_a"), newest=3)
+
+    def tag(*tags: str) -> None:
+        world.directory._put_key(key_kv("limited"), msgspec.json.encode(msgspec.structs.replace(record, tags=tags)))
+
+    tag("a")
+    call, name = await begun(world)
+    tag("later")
+    event = await settled(world, call)
+    assert (event.tags, event.secret_version) == (("a",), 3)
+    finish(world, name)
+    world.clock.advance(60)
+    await world.one.watcher.tick()
+    (charged,) = world.published()
+    assert (charged.tags, charged.secret_version) == (("a",), 3)
 
 
 @pytest.mark.parametrize("fail", [["lost"], ["unacked"], ["lost", "unacked"], ["unacked", "lost"]])

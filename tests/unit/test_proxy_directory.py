@@ -5,6 +5,8 @@ from typing import cast
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.proxy.directory import Directory
 from services.proxy.domain.admission import Refused
@@ -107,7 +109,7 @@ REVOKED = {"deleted": (401, "key_revoked"), "leaked": (401, "key_revoked"), "blo
 
 
 @pytest.mark.parametrize("kind", ["deleted", "leaked", "blocked"])
-@pytest.mark.parametrize("entry", [ENTRY, key_kv(KEY)])
+@pytest.mark.parametrize("entry", [ENTRY, OLD_ENTRY, key_kv(KEY), team_kv(TEAM), org_kv(ORG)])
 def test_a_revocation_beats_the_record_in_either_order(kind: RevocationKind, entry: str) -> None:
     before = loaded({}, {})
     before._put_revoked(entry, revocation(kind))
@@ -132,6 +134,148 @@ def test_a_revocation_beats_the_record_in_either_order(kind: RevocationKind, ent
 
 def test_a_revoked_secret_without_record_says_so() -> None:
     assert refused(loaded({}, {ENTRY: revocation("deleted")})) == (401, "key_revoked")
+
+
+@pytest.mark.parametrize(
+    ("entry", "kind", "words"),
+    [
+        (key_kv(KEY), "blocked", "This key is blocked"),
+        (team_kv(TEAM), "blocked", "The team of this key is blocked"),
+        (org_kv(ORG), "blocked", "The organization of this key is blocked"),
+        (key_kv(KEY), "deleted", "This API key was deleted"),
+        (team_kv(TEAM), "deleted", "The team of this API key was deleted"),
+        (org_kv(ORG), "deleted", "The organization of this API key was deleted"),
+        (ENTRY, "leaked", "This API key was reported as leaked"),
+    ],
+)
+def test_a_refusal_says_what_is_revoked(entry: str, kind: RevocationKind, words: str) -> None:
+    directory = loaded(RECORDS, {entry: revocation(kind)})
+    with pytest.raises(Refused, match=words):
+        directory.find(SECRET, NOW)
+    assert (directory.current(KEY) is None) == (entry != ENTRY)
+
+
+def test_a_team_that_is_revoked_leaves_other_teams_alone() -> None:
+    directory = loaded()
+    directory.find(SECRET, NOW)
+    directory._put_revoked(team_kv("other"), revocation("deleted"))
+    assert directory.find(SECRET, NOW).key_id == KEY
+    directory._put_revoked(team_kv(TEAM), b"rubbish")
+    assert refused(directory) == (403, "key_blocked")
+    directory._remove_revoked(team_kv(TEAM))
+    assert directory.find(SECRET, NOW).key_id == KEY
+
+
+SECOND = "sk-the-next-version"
+NEXT = HASHER.entries(SECOND)[0]
+
+
+def test_versions_share_what_is_counted_by_key_and_say_which_they_are() -> None:
+    ends = NOW + timedelta(hours=1)
+    directory = loaded({**RECORDS, ENTRY: secret(not_after=ends), NEXT: secret(version=2), key_kv(KEY): key(newest=2)})
+    old, new = directory.find(SECRET, NOW), directory.find(SECOND, NOW)
+    assert (old.version, new.version) == (1, 2)
+    assert old.common is new.common
+    assert old.limits is new.limits
+    assert new.overlap == ()
+    assert dict(old.overlap) == {
+        b"x-tundish-key-version": b"1",
+        b"x-tundish-key-newest": b"2",
+        b"x-tundish-key-ends": b"2026-03-01T13:00:00Z",
+    }
+    directory._put_key(key_kv(KEY), key(seq=9, newest=2, collectable=True))
+    assert dict(directory.find(SECRET, NOW).overlap)[b"x-tundish-key-exchange"] == b"true"
+    assert refused(directory, ends) == (401, "key_retired")
+    assert directory.find(SECOND, ends).key_id == KEY
+
+
+def test_an_older_secret_whose_end_is_not_known_says_none() -> None:
+    directory = loaded({**RECORDS, key_kv(KEY): key(newest=3)})
+    assert [name for name, _ in directory.find(SECRET, NOW).overlap] == [
+        b"x-tundish-key-version",
+        b"x-tundish-key-newest",
+    ]
+
+
+def test_a_newer_end_of_a_secret_counts_at_once() -> None:
+    directory = loaded()
+    assert directory.find(SECRET, NOW).retires_at is None
+    directory._put_key(ENTRY, secret(seq=5, not_after=NOW))
+    assert refused(directory) == (401, "key_retired")
+
+
+def test_a_secret_under_an_older_pepper_is_told_of_once_for_each_change() -> None:
+    told: list[tuple[str, str, str]] = []
+    directory = loaded({**{name: value for name, value in RECORDS.items() if name != ENTRY}, OLD_ENTRY: secret()})
+    directory.outdated = lambda *seen: told.append(seen)
+    for _ in range(3):
+        directory.find(SECRET, NOW)
+    assert told == [(KEY, OLD_ENTRY, ENTRY)]
+    directory._put_key(ENTRY, secret(seq=8))
+    directory._remove_key(OLD_ENTRY)
+    assert directory.find(SECRET, NOW).key_id == KEY
+    assert len(told) == 1
+
+
+OPERATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "remove", "revoke", "unrevoke", "forget"]),
+        st.sampled_from([ENTRY, OLD_ENTRY, NEXT, key_kv(KEY), team_kv(TEAM), org_kv(ORG)]),
+        st.integers(0, 3),
+    ),
+    max_size=25,
+)
+
+
+def written(name: str, number: int, seq: int) -> bytes:
+    if name in (ENTRY, OLD_ENTRY, NEXT):
+        return secret(seq=seq, version=1 + number % 2, not_after=NOW if number == 3 else None)
+    if name == key_kv(KEY):
+        return key(seq=seq, newest=1 + number, collectable=number == 2, blocked=number == 3)
+    if name == team_kv(TEAM):
+        return team(seq=seq, blocked=number == 1, tags=("a", "b")[:number])
+    return org(seq=seq, blocked=number == 1, model_aliases={"fast": f"m{number}"})
+
+
+def told_by(directory: Directory, sent: str) -> object:
+    try:
+        caller = directory.find(sent, NOW)
+    except Refused as error:
+        return error.code, error.message
+    return msgspec.structs.replace(caller, _lineages={}, _models={})
+
+
+@given(OPERATIONS)
+def test_what_stands_ready_is_what_a_fresh_look_finds(operations: list[tuple[str, str, int]]) -> None:
+    directory, records = loaded(), dict(RECORDS)
+    revocations: dict[str, bytes] = {}
+    for seq, (operation, name, number) in enumerate(operations, 100):
+        match operation:
+            case "put":
+                records[name] = written(name, number, seq)
+                directory._put_key(name, records[name])
+            case "remove":
+                records.pop(name, None)
+                directory._remove_key(name)
+            case "revoke":
+                revocations[name] = revocation(("deleted", "blocked", "leaked")[number % 3])  # type: ignore[arg-type]
+                directory._put_revoked(name, revocations[name])
+            case "unrevoke":
+                revocations.pop(name, None)
+                directory._remove_revoked(name)
+            case _:
+                directory.forget(KEY)
+        fresh = loaded(records, revocations)
+        for sent in (SECRET, SECOND):
+            assert told_by(directory, sent) == told_by(fresh, sent)
+        assert type(current_of(directory)) is type(current_of(fresh))
+
+
+def current_of(directory: Directory) -> object:
+    try:
+        return directory.current(KEY)
+    except Refused as error:
+        return error.code
 
 
 @pytest.mark.parametrize("value", [b"rubbish", b"{}", b'{"kind":"exploded"}', b"\xff"])

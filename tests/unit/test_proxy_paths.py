@@ -148,15 +148,30 @@ def test_other_paths_are_just_not_there() -> None:
     ("method", "path", "service"),
     [
         *[("POST", f"/key/{verb}", "auth") for verb in ("generate", "update", "block", "unblock", "delete")],
+        *[("POST", f"/key/{verb}", "auth") for verb in ("bulk_update", "revoke", "report-leak", "regenerate")],
+        *[("POST", f"/key/{verb}", "auth") for verb in ("exchange", "health", "service-account/generate")],
+        ("POST", "/v2/key/info", "auth"),
         *[("POST", f"/{kind}/{verb}", "auth") for kind in ("team", "organization") for verb in ("new", "update")],
+        *[
+            ("POST", f"/{kind}/{verb}", "auth")
+            for kind in ("team", "organization")
+            for verb in ("block", "unblock", "delete", "member_add", "member_delete")
+        ],
+        ("POST", "/team/member_update", "auth"),
+        ("POST", "/team/bulk_member_add", "auth"),
         ("PATCH", "/organization/update", "auth"),
+        ("DELETE", "/organization/delete", "auth"),
+        *[("POST", f"/user/{verb}", "auth") for verb in ("new", "update", "delete")],
+        *[("GET", f"/user/{verb}", "auth") for verb in ("info", "list")],
+        *[("GET", path, "auth") for path in ("/key/aliases", "/v2/team/list", "/rotation/list", "/pepper/status")],
+        *[("GET", path, "auth") for path in ("/audit", "/audit/export", "/audit/verify", "/docs", "/openapi.json")],
         *[("POST", f"/budget/{verb}", "auth") for verb in ("new", "update", "info", "delete")],
         *[("GET", f"/budget/{verb}", "auth") for verb in ("list", "settings")],
         *[("GET", f"/{kind}/{verb}", "auth") for kind in ("key", "team", "organization") for verb in ("info", "list")],
-        *[("GET", f"/spend/{what}", "ledger") for what in ("keys", "teams", "logs", "corrections")],
+        *[("GET", f"/spend/{what}", "ledger") for what in ("keys", "teams", "orgs", "logs", "corrections")],
         ("GET", "/ledger/status", "ledger"),
         ("POST", "/ledger/rebuild", "ledger"),
-        ("GET", "/scheduler/status", "scheduler"),
+        *[("GET", path, "scheduler") for path in ("/scheduler/status", "/rotation/schedule", "/alerts")],
     ],
 )
 def test_every_admin_row(method: str, path: str, service: str) -> None:
@@ -173,6 +188,30 @@ def test_reset_of_spend(kind: str) -> None:
         assert route is not None
         assert (route.endpoint, route.service, route.methods) == (Endpoint.ADMIN, "auth", ("POST",))
         assert route.path == f"/{kind}/{name}/reset_spend"
+
+
+@pytest.mark.parametrize("verb", ["regenerate", "rotate"])
+def test_a_new_secret_of_one_key(verb: str) -> None:
+    for name in ("key_0193abc", "sk-Abc123", "service-account", "a" * 64):
+        route = route_of(f"/key/{name}/{verb}".encode())
+        assert route is not None
+        assert (route.endpoint, route.service, route.methods) == (Endpoint.ADMIN, "auth", ("POST",))
+        assert route.path == f"/key/{name}/{verb}"
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/project/new", "make a team"), ("/customer/new", "give each a key"), ("/tag/new", "set 'tags'"),
+        ("/model/new", "GET /model/info"), ("/sso/key/generate", "keys that have a role"), ("/alerts/x", "GET /alerts"),
+        ("/invitation/new", "POST /user/new"), ("/config/update", "is a file"),
+    ],
+)  # fmt: skip
+def test_what_litellm_has_and_nobody_here_says_what_to_do(path: str, words: str) -> None:
+    assert route_of(path.encode()) is None
+    said = not_offered(path.encode())
+    assert said is not None
+    assert words in said
 
 
 def test_every_admin_row_goes_to_its_own_path() -> None:
@@ -238,7 +277,11 @@ def test_the_state_of_one_rebuild() -> None:
         b"/v1/models/gpt-4o/more",
         b"/openaiX/models",
         b"/metrics",
-        b"/key/regenerate",
+        b"/key/regenerate/k1",
+        b"/key/k1/exchange",
+        b"/key/a.b/rotate",
+        b"/team/t1/regenerate",
+        b"/docs/x",
         b"/user/u1/reset_spend",
         b"/key/reset_spend",
         b"/key/a.b/reset_spend",
@@ -281,6 +324,8 @@ NOT_UTF8 = [b"\xff", b"%ff", b"%C3", b"%ed%a0%80", b"%c0%af"]
         b"/v1/engines/%s/completions",
         b"/anthropic/v1/messages/%s",
         b"/key/%s/reset_spend",
+        b"/key/%s/rotate",
+        b"/key/%s/regenerate",
     ],
 )
 def test_no_odd_spelling_passes(place: bytes, odd: bytes) -> None:

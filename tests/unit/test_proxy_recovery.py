@@ -102,6 +102,15 @@ async def test_numbers_go_on_after_what_the_log_is_known_to_have(world: World) -
     assert world.closes()[0].last_n == 18
 
 
+async def test_a_lost_call_keeps_the_version_of_its_secret_and_its_tags(world: World) -> None:
+    journal = Journal(world.root, ME)
+    journal.opened(msgspec.structs.replace(opening("c1"), secret_version=3, tags=("a", "b")))
+    journal.opened(opening("c2"))
+    die(journal)
+    await world.recover()
+    assert [(event.secret_version, event.tags) for event in world.events()] == [(3, ("a", "b")), (0, ())]
+
+
 async def test_an_empty_journal_is_closed_and_goes(world: World) -> None:
     die(Journal(world.root, ME))
     await world.recover()

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,7 +13,10 @@ from services.proxy.domain.objects.records import ObjectRecord, Pending
 from services.proxy.stored.watcher import CHARGED_COUNTS_MS
 from services.proxy.upstream import UpstreamError
 from shared.events import UsageRecorded
+from shared.ids import KeyId, OrgId, TeamId
 from shared.money import usd_text
+from shared.policy import KeyRecord
+from shared.topology import key_kv
 from tests.support.stored_world import (
     BATCH_IN,
     BATCH_OUT,
@@ -199,6 +203,35 @@ async def test_a_batch_from_its_input_to_its_bill(world: World) -> None:
         world.clock.advance(600)
         await world.one.watcher.tick()
     assert len(world.published()) == 1
+
+
+def renew_key(world: World, **more: Any) -> None:
+    record = KeyRecord(seq=99, key_id=KeyId(TEAM_A), org_id=OrgId("o1"), team_id=TeamId("team_a"), **more)
+    world.directory._put_key(key_kv(TEAM_A), msgspec.json.encode(record))
+
+
+async def test_a_batch_by_an_alias_carries_the_tags_and_the_version_of_its_beginning(world: World) -> None:
+    renew_key(world, model_aliases={"cheap": "gpt", "other": "mini"}, tags=("a", "b"), newest=4)
+    mixed = batch_input(1, "cheap") + b"\n" + batch_input(1, "gpt")
+    uploaded = await world.upload(TEAM_A, mixed)
+    sent = world.foundry.files[next(iter(world.foundry.files))][1]
+    assert [json.loads(line)["body"]["model"] for line in sent.splitlines()] == ["gpt-deployment"] * 2
+    told = await world.ask(TEAM_A, "POST", "/v1/batches", new_batch(uploaded.json["id"]))
+    assert (told.status, told.json["model"]) == (200, "gpt")
+    renew_key(world, tags=("later",), newest=5)
+    world.foundry.complete(next(iter(world.foundry.batches)), [chat_line(1)])
+    world.clock.advance(60)
+    await world.one.watcher.tick()
+    (event,) = world.published()
+    assert (event.model, event.tags, event.secret_version) == ("gpt", ("lines:1", "a", "b"), 4)
+
+
+async def test_files_are_refused_and_placed_by_what_an_alias_stands_for(world: World) -> None:
+    renew_key(world, model_aliases={"cheap": "gpt", "away": "far", "x": "mini"}, models=("gpt", "far"))
+    assert (await world.upload(TEAM_A, batch_input(1, "x"))).code == "model_not_allowed"
+    assert (await world.upload(TEAM_A, batch_input(1, "cheap") + b"\n" + batch_input(1, "away"))).status == 400
+    await world.upload(TEAM_A, b"text", "assistants", model="away")
+    assert "two.example" in world.foundry.requests[-1].url
 
 
 async def test_a_cancelled_batch_is_charged_for_what_it_did(world: World) -> None:

@@ -13,7 +13,7 @@ def test_defaults(tmp_path: Path) -> None:
     settings = load_settings({"TUNDISH_PORT": " ", "TUNDISH_POSTGRES_URL": ""}, tmp_path)
     assert (settings.home, settings.config) == (tmp_path / ".tundish", DEFAULT_CONFIG)
     assert (settings.host, settings.ports, settings.workers) == ("127.0.0.1", range(4000, 4001), 1)
-    assert settings.enforcers == 2
+    assert (settings.enforcers, settings.auths, settings.schedulers) == (2, 1, 1)
     assert (settings.postgres_url, settings.nats_url, settings.master_key) == (None, None, None)
     assert settings.nats_sync == "always"
 

@@ -77,7 +77,7 @@ def test_proxies_have_no_database_and_only_those_who_need_them_have_peppers(
     with_postgres = {name for name, values in env.items() if "TUNDISH_POSTGRES_URL" in values}
     assert with_postgres == {AUTH, BOOKKEEPER, SCHEDULER, "migrate"}
     with_peppers = {name for name, values in env.items() if "TUNDISH_PEPPERS" in values}
-    assert with_peppers == {AUTH, *PROXIES}
+    assert with_peppers == {AUTH, BOOKKEEPER, SCHEDULER, *PROXIES}
 
 
 def test_no_secret_comes_in_by_inheritance(settings: LocalSettings, secrets: Secrets) -> None:
@@ -126,6 +126,26 @@ def test_a_second_enforcer_stands_by(settings: LocalSettings, secrets: Secrets) 
     alone = msgspec.structs.replace(settings, enforcers=1)
     names = [spec.name for spec in service_specs(alone, wiring(), secrets, MODELS, {})]
     assert names == [*SERVICES, *PROXIES]
+
+
+def test_further_auths_and_schedulers_are_told_what_the_first_are(settings: LocalSettings, secrets: Secrets) -> None:
+    more = msgspec.structs.replace(settings, auths=2, schedulers=3, enforcers=1)
+    names = ("auth-2", "scheduler-2", "scheduler-3")
+    base = wiring()
+    there = msgspec.structs.replace(
+        base, ports={**base.ports, **dict(zip(names, (22_001, 22_002, 22_003), strict=True))}
+    )
+    specs = {spec.name: spec for spec in service_specs(more, there, secrets, MODELS, {})}
+    assert list(specs) == [
+        AUTH, "auth-2", BOOKKEEPER, ENFORCER, SCHEDULER, "scheduler-2", "scheduler-3", *PROXIES,
+    ]  # fmt: skip
+    for name in names:
+        first = specs[name.rpartition("-")[0]]
+        ours, theirs = dict(first.env), dict(specs[name].env)
+        assert specs[name].argv == first.argv
+        assert ours.pop("TUNDISH_INTERNAL_PORT") != theirs.pop("TUNDISH_INTERNAL_PORT")
+        assert ours == theirs
+    assert specs["proxy"].env["TUNDISH_AUTH_URL"] == f"http://127.0.0.1:{base.ports[AUTH]}"
 
 
 def test_a_real_key_never_reaches_the_simulator(settings: LocalSettings, secrets: Secrets) -> None:

@@ -37,11 +37,12 @@ class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DefineBudget(msgspec.Struct, frozen=True, kw_only=True):
-    """A new budget object, or a change of one."""
+    """A new budget object, or a change of one. `again`: an earlier attempt of the same request may have made it."""
 
     budget_id: str
     patch: BudgetPatch = BudgetPatch()
     rates: RatePatch = RatePatch()
+    again: bool = False
 
 
 class Attached(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +64,9 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True):
 def decide_create(state: BudgetState | None, command: DefineBudget, stamp: Stamp) -> list[AnyAuthEvent]:
     """A budget object comes to be (again, after a removal). Raises ApiError 409, 400."""
     if state is not None and not state.removed:
+        made = _defined(None, state.version, command, stamp)
+        if command.again and (state.created_by, state.terms, state.limits) == (stamp.actor, made.terms, made.limits):
+            return []
         raise ApiError(
             409,
             "budget_exists",

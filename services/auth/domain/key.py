@@ -1,15 +1,17 @@
 """A key: its decisions and its state as a fold of its events. `None` is the state of a key that never was."""
 
 from datetime import datetime
+from typing import TypedDict
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from services.auth.domain.accounts import Owner
+from services.auth.domain.key_state import HashedSecret, KeyState
+from services.auth.domain.rotation import NO_CHANGE, RotationChange, decide_rotation
 from services.auth.domain.scope import (
     Attachment,
     ScopeChange,
-    ScopeState,
     follow,
     money_events,
     or_before,
@@ -18,6 +20,7 @@ from services.auth.domain.scope import (
     with_money,
 )
 from services.auth.domain.stamp import Stamp
+from services.auth.domain.versions import VersionEvent, evolve_versions
 from shared.errors import ApiError
 from shared.events import (
     AnyAuthEvent,
@@ -29,39 +32,15 @@ from shared.events import (
     KeyUnblocked,
     KeyUpdated,
 )
-from shared.ids import AccountId, KeyId, OrgId, TeamId
-
-
-class HashedSecret(msgspec.Struct, frozen=True, kw_only=True):
-    """A secret as it is stored: keyed hash under a pepper's label, and its masked form."""
-
-    label: str
-    digest: str
-    hint: str
-
-
-class SecretState(HashedSecret, frozen=True, kw_only=True):
-    """One secret version of a key."""
-
-    version: int
-    not_after: datetime | None = None
-
-
-class KeyState(ScopeState, frozen=True, kw_only=True):
-    """All that is known of a key; times are UTC."""
-
-    key_id: KeyId
-    org_id: OrgId
-    team_id: TeamId | None = None
-    expires_at: datetime | None = None
-    secrets: tuple[SecretState, ...] = ()
-    blocked: bool = False
-    unblocked_at: datetime | None = None
-    deleted_at: datetime | None = None
+from shared.ids import AccountId, KeyId, OrgId, TeamId, UserId
+from shared.policy import Reach, Role
 
 
 class IssueKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A new key with its first secret. `account` names accounts should it get any."""
+    """A new key with its first secret. `account` names accounts should it get any.
+
+    `again`: the key may have been made by an earlier attempt of the same request, which drew the same id.
+    """
 
     key_id: KeyId
     org_id: OrgId
@@ -70,42 +49,81 @@ class IssueKey(msgspec.Struct, frozen=True, kw_only=True):
     change: ScopeChange = ScopeChange()
     team_id: TeamId | None = None
     expires_at: datetime | None = None
+    allowed_routes: tuple[str, ...] = ()
+    user_id: UserId | None = None
+    role: Role | None = None
+    reach: Reach | None = None
+    rotation: RotationChange = NO_CHANGE
     blocked: bool = False
+    again: bool = False
 
 
 class UpdateKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A change of settings: UNSET stays as it is. Team, organization and `blocked` may be repeated, not changed."""
+    """A change of settings: UNSET stays as it is. Team, organization, role and `blocked` may be repeated, not
+    changed."""
 
     account: AccountId
     change: ScopeChange = ScopeChange()
     expires_at: datetime | UnsetType | None = UNSET
+    allowed_routes: tuple[str, ...] | UnsetType = UNSET
+    user_id: UserId | UnsetType | None = UNSET
+    rotation: RotationChange = NO_CHANGE
     team_id: str | UnsetType = UNSET
     org_id: str | UnsetType = UNSET
+    role: Role | UnsetType | None = UNSET
     blocked: bool | UnsetType = UNSET
 
 
+class Own(TypedDict):
+    """The settings that keys alone have."""
+
+    expires_at: datetime | None
+    allowed_routes: tuple[str, ...]
+    user_id: UserId | None
+    role: Role | None
+    reach: Reach | None
+
+
+def own_of(of: KeyState | KeyIssued | KeyUpdated | IssueKey) -> Own:
+    """The settings of a state, an event or a command that keys alone have."""
+    return Own(
+        expires_at=of.expires_at,
+        allowed_routes=of.allowed_routes,
+        user_id=of.user_id,
+        role=of.role,
+        reach=of.reach,
+    )
+
+
 def decide_issue(state: KeyState | None, command: IssueKey, stamp: Stamp) -> list[AnyAuthEvent]:
-    """A key comes to be. The secret is minted last: whoever can use it finds all its limits in place."""
+    """A key comes to be. The secret is minted last: whoever can use it finds all its limits in place.
+
+    Nothing comes of a repetition: the key is there.
+    """
     if state is not None:
+        if command.again:
+            living(state)
+            return []
         raise ApiError(409, "key_exists", f"The key {command.key_id} exists already.")
+    key_id, secret = command.key_id, command.secret
     events: list[AnyAuthEvent] = [
         KeyIssued(
             **stamp.envelope(0),
             **settings_after(None, command.change),
-            key_id=command.key_id,
+            **own_of(command),
+            key_id=key_id,
             org_id=command.org_id,
             team_id=command.team_id,
-            expires_at=command.expires_at,
         )
     ]
-    events += money_events(None, command.change.money, owner(command.key_id, command.account), stamp, len(events))
+    events += money_events(None, command.change.money, owner(key_id, command.account), stamp, len(events))
+    events += decide_rotation(None, command.rotation, key_id, stamp, len(events))
     if command.blocked:
-        events.append(KeyBlocked(**stamp.envelope(len(events)), key_id=command.key_id))
-    secret = command.secret
+        events.append(KeyBlocked(**stamp.envelope(len(events)), key_id=key_id))
     events.append(
         KeySecretMinted(
             **stamp.envelope(len(events)),
-            key_id=command.key_id,
+            key_id=key_id,
             version=1,
             label=secret.label,
             digest=secret.digest,
@@ -119,13 +137,16 @@ def decide_update(state: KeyState | None, command: UpdateKey, stamp: Stamp) -> l
     """The settings change; nothing comes of a request that changes nothing."""
     key = living(state)
     _refuse_moves(key, command)
-    settings = settings_after(key, command.change)
-    expires_at = or_before(command.expires_at, key.expires_at)
+    settings, own = settings_after(key, command.change), own_of(key)
+    own["expires_at"] = or_before(command.expires_at, key.expires_at)
+    own["allowed_routes"] = or_before(command.allowed_routes, key.allowed_routes)
+    own["user_id"] = or_before(command.user_id, key.user_id)
     events: list[AnyAuthEvent] = []
-    if (settings, expires_at) != (settings_of(key), key.expires_at):
-        events.append(KeyUpdated(**stamp.envelope(0), **settings, key_id=key.key_id, expires_at=expires_at))
-    money = money_events(key, command.change.money, owner(key.key_id, command.account), stamp, len(events))
-    return [*events, *money]
+    if (settings, own) != (settings_of(key), own_of(key)):
+        events.append(KeyUpdated(**stamp.envelope(0), **settings, **own, key_id=key.key_id))
+    events += money_events(key, command.change.money, owner(key.key_id, command.account), stamp, len(events))
+    events += decide_rotation(key.rotation, command.rotation, key.key_id, stamp, len(events))
+    return events
 
 
 def decide_follow(
@@ -166,10 +187,10 @@ def evolve(state: KeyState | None, event: AnyAuthEvent) -> KeyState:
     if isinstance(event, KeyIssued):
         return KeyState(
             **settings_of(event),
+            **own_of(event),
             key_id=event.key_id,
             org_id=event.org_id,
             team_id=event.team_id,
-            expires_at=event.expires_at,
             created_at=event.at,
             created_by=event.actor,
             updated_at=event.at,
@@ -182,18 +203,11 @@ def evolve(state: KeyState | None, event: AnyAuthEvent) -> KeyState:
 
 def _changed(state: KeyState, event: AnyAuthEvent) -> KeyState:
     replace = msgspec.structs.replace
+    if isinstance(event, VersionEvent):
+        return evolve_versions(state, event)
     match event:
-        case KeySecretMinted():
-            secret = SecretState(
-                version=event.version,
-                label=event.label,
-                digest=event.digest,
-                hint=event.hint,
-                not_after=event.not_after,
-            )
-            return replace(state, secrets=(*state.secrets, secret))
         case KeyUpdated():
-            return replace(state, **settings_of(event), expires_at=event.expires_at)
+            return replace(state, **settings_of(event), **own_of(event))
         case BudgetSet():
             return with_money(state, event)
         case KeyBlocked():
@@ -231,6 +245,14 @@ def _refuse_moves(key: KeyState, command: UpdateKey) -> None:
                 f"{name} of a key cannot be changed: its spend belongs to where it is. Mint a key there instead.",
                 param=name,
             )
+    if command.role is not UNSET and command.role != key.role:
+        raise ApiError(
+            400,
+            "not_supported",
+            "key_type of a key cannot be changed: what calls models never administers, and the other way round. Mint"
+            " another key instead.",
+            param="key_type",
+        )
     if command.blocked is not UNSET and command.blocked != key.blocked:
         route = "/key/block" if command.blocked else "/key/unblock"
         raise ApiError(400, "not_supported", f"blocked is changed by POST {route}.", param="blocked")

@@ -30,6 +30,8 @@ class ScopeState(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, object] = {}
     limits: Limits = Limits()
     model_limits: dict[str, Limits] = {}
+    model_aliases: dict[str, str] = {}
+    tags: tuple[str, ...] = ()
     budgets: tuple[Budget, ...] = ()
     terms: BudgetTerms = NOTHING
     budget_id: str | None = None
@@ -65,6 +67,8 @@ class ScopeChange(msgspec.Struct, frozen=True, kw_only=True):
     alias: str | UnsetType | None = UNSET
     models: tuple[str, ...] | UnsetType = UNSET
     metadata: dict[str, object] | UnsetType = UNSET
+    model_aliases: dict[str, str] | UnsetType = UNSET
+    tags: tuple[str, ...] | UnsetType = UNSET
     rates: RatePatch = RatePatch()
     money: MoneyChange = MoneyChange()
 
@@ -77,27 +81,37 @@ class Settings(TypedDict):
     metadata: dict[str, object]
     limits: Limits
     model_limits: dict[str, Limits]
+    model_aliases: dict[str, str]
+    tags: tuple[str, ...]
+
+
+_NO_SETTINGS = Settings(alias=None, models=(), metadata={}, limits=Limits(), model_limits={}, model_aliases={}, tags=())
 
 
 def settings_of(of: ScopeState | KeyIssued | KeyUpdated | TeamCreated | OrgCreated) -> Settings:
     """The settings of a state or an event."""
     return Settings(
-        alias=of.alias, models=of.models, metadata=of.metadata, limits=of.limits, model_limits=of.model_limits
+        alias=of.alias,
+        models=of.models,
+        metadata=of.metadata,
+        limits=of.limits,
+        model_limits=of.model_limits,
+        model_aliases=of.model_aliases,
+        tags=of.tags,
     )
 
 
 def settings_after(state: ScopeState | None, change: ScopeChange) -> Settings:
     """The settings after a change."""
-    if state is None:
-        before = Settings(alias=None, models=(), metadata={}, limits=Limits(), model_limits={})
-    else:
-        before = settings_of(state)
+    before = _NO_SETTINGS if state is None else settings_of(state)
     return Settings(
         alias=or_before(change.alias, before["alias"]),
         models=or_before(change.models, before["models"]),
         metadata=or_before(change.metadata, before["metadata"]),
         limits=limits_after(before["limits"], change.rates),
         model_limits=model_limits_after(before["model_limits"], change.rates),
+        model_aliases=or_before(change.model_aliases, before["model_aliases"]),
+        tags=or_before(change.tags, before["tags"]),
     )
 
 

@@ -32,5 +32,5 @@ class Stamp(msgspec.Struct, frozen=True, kw_only=True):
         return Envelope(id=self.ids[n], at=self.at, source=self.source, actor=self.actor, cause=self.cause)
 
 
-IDS_PER_DECISION = 6
+IDS_PER_DECISION = 24
 """No decision makes more events than this."""

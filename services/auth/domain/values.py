@@ -25,12 +25,20 @@ THRESHOLDS_MAX = 10
 PATTERN_STARS_MAX = 4
 INCREASE_DAYS_MAX = 366
 REASON_CHARS_MAX = 500
+ALIASES_MAX = 100
+TAGS_MAX = 20
+TAG_CHARS_MAX = 100
+ROUTES_MAX = 100
+ROUTE_GROUPS = ("llm_api_routes", "openai_routes", "anthropic_routes", "info_routes")
+MANAGEMENT_ROUTES = "management_routes"
 REFERENCE_CHARS_MAX = 512
 CUSTOM_SECRET_CHARS_MIN = 16
 CUSTOM_SECRET_CHARS_MAX = 200
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _SECRET = re.compile(r"sk-[\x21-\x7e]+")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_ROUTE = re.compile(r"/[A-Za-z0-9_.~/{}:-]*\*?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -61,20 +69,81 @@ def scope_id(param: str, value: str) -> str:
 
 
 def models(value: Sequence[str] | None, *, param: str = "models") -> tuple[str, ...]:
-    """Allowed model names, each once; LiteLLM's words for "all" are understood."""
+    """Allowed model names and patterns, each once; LiteLLM's words for "all" and for "none" are understood.
+
+    `no-default-models` stays as it is: no model has this name, so alone it allows none.
+    """
     names = tuple(dict.fromkeys(value or ()))
     if len(names) > MODELS_MAX:
         raise problem(param, f"at most {MODELS_MAX} names")
     for model in names:
-        if not model or len(model) > NAME_CHARS_MAX or _CONTROL.search(model):
-            raise problem(param, f"a name has 1 to {NAME_CHARS_MAX} characters without control characters")
-        if model == "no-default-models":
-            raise problem(param, "'no-default-models' is not known here: name the models, or block the key")
-        if "*" in model and model != "*":
-            raise problem(param, f"{model!r} is a pattern: name each model, or use '*' for all")
+        pattern(param, model)
     if "all-team-models" in names:
         return ()
     return ("*",) if "all-proxy-models" in names else names
+
+
+def model_aliases(param: str, value: Mapping[str, str] | None) -> dict[str, str]:
+    """Other names for models: alias → public model name."""
+    aliases = dict(value or {})
+    if len(aliases) > ALIASES_MAX:
+        raise problem(param, f"at most {ALIASES_MAX} aliases")
+    for alias, model in aliases.items():
+        for text in (alias, model):
+            pattern(param, text)
+            if "*" in text:
+                raise problem(param, f"{text!r} is a pattern: an alias stands for one model")
+        if model in aliases and model != alias:
+            raise problem(param, f"{model!r} is an alias itself: name the model that {alias!r} stands for")
+    return aliases
+
+
+def tags(value: Sequence[str] | None) -> tuple[str, ...]:
+    """Labels that go onto the usage of every call, each once."""
+    found = tuple(dict.fromkeys(value or ()))
+    if len(found) > TAGS_MAX:
+        raise problem("tags", f"at most {TAGS_MAX} tags")
+    for tag in found:
+        if not tag.strip() or len(tag) > TAG_CHARS_MAX or _CONTROL.search(tag):
+            raise problem("tags", f"a tag has 1 to {TAG_CHARS_MAX} characters without control characters")
+    return found
+
+
+def routes(value: Sequence[str] | None, *, role: bool) -> tuple[str, ...]:
+    """What of the API a key may call: paths (a `*` at the end stands for anything) and groups of them, each once.
+
+    A key with a role calls no model: it takes `management_routes`, which says what is so anyway.
+    """
+    found = tuple(dict.fromkeys(value or ()))
+    if len(found) > ROUTES_MAX:
+        raise problem("allowed_routes", f"at most {ROUTES_MAX} routes")
+    for route in found:
+        if role and route != MANAGEMENT_ROUTES:
+            raise problem(
+                "allowed_routes",
+                f"a key with a role administers, and what it may follows from its role: use {MANAGEMENT_ROUTES!r}, or"
+                " leave it out",
+            )
+        if route == MANAGEMENT_ROUTES and not role:
+            raise problem(
+                "allowed_routes",
+                f"{MANAGEMENT_ROUTES!r} takes a key with a role: send key_type too ('admin', 'org_admin', 'team_admin'"
+                " or 'viewer')",
+            )
+        if not role and route not in ROUTE_GROUPS and (len(route) > NAME_CHARS_MAX or _ROUTE.fullmatch(route) is None):
+            raise problem(
+                "allowed_routes",
+                f"{route[:50]!r} is neither a path such as '/v1/chat/completions' or '/v1/*' nor one of the groups"
+                f" {', '.join(ROUTE_GROUPS)}",
+            )
+    return found
+
+
+def secret_sha256(value: str) -> bytes:
+    """The SHA-256 of a secret, as LiteLLM stores it, from its hex form."""
+    if _SHA256.fullmatch(value) is None:
+        raise problem("key_hash", "use the SHA-256 of the secret as 64 hexadecimal digits")
+    return bytes.fromhex(value)
 
 
 def metadata(value: dict[str, object] | None) -> dict[str, object]:
@@ -210,12 +279,12 @@ def zone(value: str | None, *, param: str = "budget_timezone") -> str | None:
         raise problem(param, str(error)) from error
 
 
-def custom_secret(value: str) -> str:
+def custom_secret(value: str, *, param: str = "key") -> str:
     """A secret chosen by the caller; the text of it is never repeated."""
     if _SECRET.fullmatch(value) is None:
-        raise problem("key", "a key of your own begins with 'sk-' and has printable ASCII without spaces")
+        raise problem(param, "a key of your own begins with 'sk-' and has printable ASCII without spaces")
     if not CUSTOM_SECRET_CHARS_MIN <= len(value) <= CUSTOM_SECRET_CHARS_MAX:
-        raise problem("key", f"use {CUSTOM_SECRET_CHARS_MIN} to {CUSTOM_SECRET_CHARS_MAX} characters")
+        raise problem(param, f"use {CUSTOM_SECRET_CHARS_MIN} to {CUSTOM_SECRET_CHARS_MAX} characters")
     return value
 
 

@@ -17,17 +17,18 @@ from services.ledger.bookkeeper.policies import Policies
 from services.ledger.bookkeeper.rebuild import Rebuilds
 from services.ledger.bookkeeper.store import Database
 from services.ledger.settings import BookkeeperSettings, bookkeeper_settings
-from shared.access import Gatekeeper
+from shared.access import Gatekeeper, SecretHasher
 from shared.bus import Bus
 from shared.bus.apply import verify
 from shared.clock import Clock, SystemClock
 from shared.errors import StoreUnavailable
 from shared.http import Health, internal_app
 from shared.ids import uuid7
+from shared.people import People
 from shared.program import HttpServer, refuse_taken_port
 from shared.tasks import Supervisor
 from shared.telemetry import Metrics
-from shared.topology import AUTH, CATALOG_BUCKET, LEDGER
+from shared.topology import AUTH, CATALOG_BUCKET, KEYS_BUCKET, LEDGER, REVOKED_BUCKET
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ async def running(settings: BookkeeperSettings, clock: Clock) -> AsyncGenerator[
     async with AsyncExitStack() as stack:
         bus = await Bus.open(common.nats_url, user="bookkeeper", name=f"ledger-bookkeeper-{uuid7()}")
         stack.push_async_callback(bus.close)
-        await verify(bus, AUTH, LEDGER, f"KV_{CATALOG_BUCKET}")
+        await verify(bus, AUTH, LEDGER, *(f"KV_{name}" for name in (CATALOG_BUCKET, KEYS_BUCKET, REVOKED_BUCKET)))
         created = (await bus.stream_info(LEDGER)).created
         database = Database(settings.postgres_url)
         stack.callback(database.close)
@@ -79,6 +80,7 @@ async def running(settings: BookkeeperSettings, clock: Clock) -> AsyncGenerator[
         metrics = Metrics()
         meters = Meters(metrics)
         catalog, policies = Catalog(bus), Policies(bus)
+        people = People(bus, SecretHasher(settings.peppers), clock)
         consumer = Consumer(bus, database, catalog, meters, created=created)
         rebuilds = Rebuilds(bus, database, consumer, catalog, meters, tasks, created=created)
         corrections = Corrections(bus, database, policies, consumer, clock, partitions=common.partitions)
@@ -86,14 +88,16 @@ async def running(settings: BookkeeperSettings, clock: Clock) -> AsyncGenerator[
             await database.open()
         tasks.keep("database", lambda: _keep(database))
         tasks.keep("catalog", catalog.mirror.run)
+        tasks.keep("keys-mirror", people.keys_mirror.run)
+        tasks.keep("revoked-mirror", people.revoked_mirror.run)
         tasks.keep("policies", policies.run)
         tasks.keep("corrections", corrections.run)
         tasks.start("consumer", _consume(tasks, catalog, consumer))
         _publish_gauges(metrics, consumer)
         app = internal_app(
-            health=_health(bus, database, policies, consumer, corrections),
+            health=_health(bus, database, policies, consumer, corrections, people),
             metrics=metrics,
-            gate=Gatekeeper(master_key=common.master_key, peer_tokens=common.peer_tokens),
+            gate=Gatekeeper(master_key=common.master_key, peer_tokens=common.peer_tokens, keyring=people),
             routes=routes(Shelf(bus, database, policies, consumer, rebuilds, corrections, clock)),
         )
         yield Service(app=app, consumer=consumer, database=database)
@@ -117,13 +121,16 @@ async def _keep(database: Database) -> None:
     await asyncio.sleep(DATABASE_LOOK_S)
 
 
-def _health(bus: Bus, database: Database, policies: Policies, consumer: Consumer, corrections: Corrections) -> Health:
+def _health(
+    bus: Bus, database: Database, policies: Policies, consumer: Consumer, corrections: Corrections, people: People
+) -> Health:
     health = Health()
     health.check("nats", lambda: None if bus.connected else "not connected")
     health.check("postgres", lambda: database.problem)
     health.check("policies", lambda: None if policies.ready else "reading auth's log")
     health.check("consumer", lambda: consumer.problem)
     health.check("corrections", lambda: corrections.problem)
+    health.check("mirror", lambda: None if people.ready else "not loaded yet")
     return health
 
 

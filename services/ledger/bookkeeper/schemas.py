@@ -27,7 +27,8 @@ class AccountBalance(msgspec.Struct, frozen=True, kw_only=True):
 class ScopeBalance(msgspec.Struct, frozen=True, kw_only=True):
     """What a scope has spent in all, and by account in the window of this moment.
 
-    `overdraft_nusd` is cost beyond what was held, summed over calls for which money was held.
+    `overdraft_nusd` is cost beyond what was held, summed over calls for which money was held. `versions` says of a key
+    when each version of its secret was last used.
     """
 
     scope_kind: str
@@ -35,10 +36,11 @@ class ScopeBalance(msgspec.Struct, frozen=True, kw_only=True):
     total_nusd: int
     overdraft_nusd: int
     accounts: list[AccountBalance]
+    versions: dict[int, datetime] = {}
 
 
 class ScopeSpend(msgspec.Struct, frozen=True, kw_only=True):
-    """What keys and teams have in common in the lists."""
+    """What keys, teams and organizations have in common in the lists."""
 
     spend: float
     spend_nusd: int
@@ -70,6 +72,13 @@ class TeamSpend(ScopeSpend, frozen=True, kw_only=True):
     organization_id: str | None
 
 
+class OrgSpend(ScopeSpend, frozen=True, kw_only=True):
+    """One organization."""
+
+    organization_id: str
+    organization_alias: str | None
+
+
 class KeyPage(msgspec.Struct, frozen=True, kw_only=True):
     """A page of keys, the dearest first."""
 
@@ -88,11 +97,21 @@ class TeamPage(msgspec.Struct, frozen=True, kw_only=True):
     total_pages: int
 
 
+class OrgPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of organizations, the dearest first."""
+
+    data: list[OrgSpend]
+    total_count: int
+    current_page: int
+    total_pages: int
+
+
 class LogRow(msgspec.Struct, frozen=True, kw_only=True, rename={"start_time": "startTime", "end_time": "endTime"}):
     """One call (or attempt). `usage` is Foundry's own object, `api_key` the key's id.
 
     `prompt_tokens` and `completion_tokens` are all there were, `cached_tokens` all that were read from the cache;
     the other counts are single classes of usage (docs/prices.md). `service_tier` is empty for the standard one.
+    `secret_version` is the version of the key's secret that was sent, 0 where that is not known.
     """
 
     request_id: str
@@ -142,6 +161,7 @@ class LogRow(msgspec.Struct, frozen=True, kw_only=True, rename={"start_time": "s
     status_code: int
     measured: str
     price_id: str | None
+    secret_version: int
     instance: str
     n: int
     request_tags: list[str]

@@ -133,7 +133,8 @@ async def insert_events(connection: "PgConnection", table: str, found: Sequence[
 
 
 async def add_balances(connection: "PgConnection", books: Books) -> None:
-    """Add to totals and account-windows, in a fixed order of rows so that two writers cannot block each other."""
+    """Add to totals, account-windows and uses of secrets, in a fixed order of rows, so that two writers cannot block
+    each other."""
     scopes = sorted(books.totals)
     if scopes:
         totals = [books.totals[scope] for scope in scopes]
@@ -170,6 +171,17 @@ async def add_balances(connection: "PgConnection", books: Books) -> None:
             [index for _, index in accounts],
             [books.accounts[key].spent_nusd for key in accounts],
             [books.accounts[key].overdraft_nusd for key in accounts],
+        )
+    secrets = sorted(books.uses)
+    if secrets:
+        await execute(
+            connection,
+            "INSERT INTO secret_use (key_id, version, last_at)"
+            " SELECT * FROM unnest($1::text[], $2::integer[], $3::timestamptz[])"
+            " ON CONFLICT (key_id, version) DO UPDATE SET last_at = greatest(secret_use.last_at, excluded.last_at)",
+            [store_rows.text(key_id) for key_id, _ in secrets],
+            [version for _, version in secrets],
+            [books.uses[secret] for secret in secrets],
         )
 
 

@@ -4,7 +4,7 @@ An order gets its number in the transaction that stores it, so numbers are dense
 outbox until it is folded, so an order that follows at once counts with it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from shared.errors import StoreError
 from shared.events import AccountWindow, Change, UsageCorrected, encode
 from shared.ids import AccountId, InstanceId
 from shared.pg import Database, execute, rows, value
+from shared.policy import ScopeKind
 
 if TYPE_CHECKING:
     from shared.pg import PgConnection
@@ -192,20 +193,33 @@ async def insert(connection: "PgConnection", table: str, seq: int, event: UsageC
 
 
 async def listed(
-    database: Database, scope: tuple[str, str] | None, before: UUID | None, limit: int
+    database: Database,
+    scope: tuple[str, str] | None,
+    among: Mapping[ScopeKind, Sequence[str]] | None,
+    before: UUID | None,
+    limit: int,
 ) -> list[Correction]:
-    """Corrections, of one scope (kind, id) if it is named, newest first; `before` is the last of the page before."""
+    """Corrections, of one scope (kind, id) if it is named, newest first; `before` is the last of the page before.
+
+    `among` names the scopes of each kind that may be shown; None: all.
+    """
+    visible = among or {}
     async with database.connection() as connection:
         found = await rows(
             connection,
             f"SELECT * FROM (SELECT {_FIELDS}, false AS pending FROM correction"
             f" UNION ALL SELECT {_FIELDS}, true FROM correction_outbox) AS every"
             " WHERE ($1::text IS NULL OR (scope_kind = $1 AND scope_id = $2)) AND ($3::uuid IS NULL OR event_id < $3)"
+            " AND ($5::boolean OR (scope_kind = 'key' AND scope_id = ANY($6::text[]))"
+            "  OR (scope_kind = 'team' AND scope_id = ANY($7::text[]))"
+            "  OR (scope_kind = 'org' AND scope_id = ANY($8::text[])))"
             " ORDER BY event_id DESC LIMIT $4",
             None if scope is None else scope[0],
             None if scope is None else scope[1],
             before,
             limit,
+            among is None,
+            *(list(visible.get(kind, ())) for kind in ("key", "team", "org")),
         )
     return [_correction(row) for row in found]
 

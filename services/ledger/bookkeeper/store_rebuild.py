@@ -97,7 +97,7 @@ async def replace(database: Database, seq: int) -> tuple[Books, Books]:
         await _execute(connection, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         await _execute(
             connection,
-            "LOCK TABLE usage_event, correction, spend, account_spend, checkpoint IN ACCESS EXCLUSIVE MODE",
+            "LOCK TABLE usage_event, correction, spend, account_spend, secret_use, checkpoint IN ACCESS EXCLUSIVE MODE",
         )
         shown = await _balances(connection)
         for table, shadow in SHADOWS.items():
@@ -106,7 +106,7 @@ async def replace(database: Database, seq: int) -> tuple[Books, Books]:
                 f"INSERT INTO {shadow} SELECT * FROM {table} WHERE stream_seq > $1 ON CONFLICT DO NOTHING",
                 seq,
             )
-        await _execute(connection, "TRUNCATE usage_event, correction, spend, account_spend")
+        await _execute(connection, "TRUNCATE usage_event, correction, spend, account_spend, secret_use")
         for table, shadow in SHADOWS.items():
             await _execute(connection, f"INSERT INTO {table} SELECT * FROM {shadow}")
             await _execute(connection, f"DROP TABLE {shadow}")
@@ -155,7 +155,8 @@ async def _entries(connection: "PgConnection", after: int) -> AsyncGenerator[lis
     """Stored calls behind a sequence, page by page."""
     async for found in _pages(
         connection,
-        f"key_id, team_id, org_id, windows, cost_nusd, held_nusd, serial, started_at, {_USAGE} FROM usage_event",
+        "key_id, team_id, org_id, windows, cost_nusd, held_nusd, serial, started_at, secret_version,"
+        f" {_USAGE} FROM usage_event",
         after,
     ):
         yield [_entry(row) for row in found]
@@ -195,6 +196,7 @@ def _entry(row: Any) -> Entry:
         overdraft_nusd=overdraft(row["cost_nusd"], row["held_nusd"], row["serial"]),
         usage=usage_in(row),
         started_at=row["started_at"],
+        secret_version=row["secret_version"],
     )
 
 

@@ -101,6 +101,7 @@ COLUMNS: tuple[Column, ...] = (
     ("sessions", "bigint", lambda event: event.usage.sessions),
     ("service_tier", "text", lambda event: text(event.usage.tier)),
     ("kind", "text", lambda event: text(event.usage.kind)),
+    ("secret_version", "integer", lambda event: event.secret_version),
 )
 
 USAGE_COLUMNS = {

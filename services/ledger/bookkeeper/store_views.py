@@ -1,6 +1,6 @@
 """Reading the books."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,10 +18,16 @@ SUCCESS_BELOW = 400
 
 
 class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which calls to show; None does not filter. `before` is the last event of the page before."""
+    """Which calls to show; None does not filter. `before` is the last event of the page before.
 
+    `reach_org` and `reach_team` are what the asker may see; the other two what was asked for.
+    """
+
+    reach_org: str | None = None
+    reach_team: str | None = None
     key_id: str | None = None
     team_id: str | None = None
+    org_id: str | None = None
     model: str | None = None
     outcome: str | None = None
     measured: str | None = None
@@ -32,8 +38,11 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _CONDITIONS = {
+    "reach_org": "org_id = {}",
+    "reach_team": "team_id = {}",
     "key_id": "key_id = {}",
     "team_id": "team_id = {}",
+    "org_id": "org_id = {}",
     "model": "model = {}",
     "outcome": "outcome = {}",
     "measured": "measured = {}",
@@ -69,18 +78,31 @@ async def windows(database: Database, wanted: list[WindowKey]) -> dict[WindowKey
     }
 
 
-async def ranked(database: Database, kind: str, limit: int, offset: int) -> tuple[int, list[tuple[str, Total]]]:
-    """(how many scopes of a kind have spent, a page of them with the dearest first)."""
+async def ranked(
+    database: Database, kind: str, among: Sequence[str] | None, limit: int, offset: int
+) -> tuple[int, list[tuple[str, Total]]]:
+    """(how many scopes of a kind have spent, a page of them with the dearest first); None for `among`: of all there
+    are."""
+    condition = "scope_kind = $1 AND ($2::text[] IS NULL OR scope_id = ANY($2))"
+    ids = None if among is None else list(among)
     async with database.connection() as connection:
-        count = await rows(connection, "SELECT count(*) AS scopes FROM spend WHERE scope_kind = $1", kind)
+        count = await rows(connection, f"SELECT count(*) AS scopes FROM spend WHERE {condition}", kind, ids)
         found = await rows(
             connection,
-            "SELECT * FROM spend WHERE scope_kind = $1 ORDER BY total_nusd DESC, scope_id LIMIT $2 OFFSET $3",
+            f"SELECT * FROM spend WHERE {condition} ORDER BY total_nusd DESC, scope_id LIMIT $3 OFFSET $4",
             kind,
+            ids,
             limit,
             offset,
         )
     return count[0]["scopes"], [(row["scope_id"], _total(row)) for row in found]
+
+
+async def uses(database: Database, key_id: str) -> dict[int, datetime]:
+    """When each version of a key's secret was last used; those never used are left out."""
+    async with database.connection() as connection:
+        found = await rows(connection, "SELECT version, last_at FROM secret_use WHERE key_id = $1", key_id)
+    return {row["version"]: row["last_at"] for row in found}
 
 
 async def calls(database: Database, wanted: LogFilter, limit: int) -> list[LogRow]:
@@ -189,6 +211,7 @@ def _log_row(row: Any) -> LogRow:
         status_code=row["status"],
         measured=row["measured"],
         price_id=row["price_id"],
+        secret_version=row["secret_version"],
         instance=row["instance"],
         n=row["n"],
         request_tags=msgspec.json.decode(row["tags"], type=list[str]),

@@ -54,18 +54,25 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     overdraft_nusd: int
     usage: Usage
     started_at: datetime
+    secret_version: int = 0
 
 
 Scope = tuple[ScopeKind, str]
 WindowKey = tuple[str, int]
 """(account, window index)."""
+SecretKey = tuple[str, int]
+"""(key, version of its secret)."""
 
 
 class Books(msgspec.Struct, kw_only=True):
-    """Balances of any set of events: a batch's change, or everything there is."""
+    """Balances of any set of events: a batch's change, or everything there is.
+
+    `uses` says when each version of a key's secret was last used, where the version is known.
+    """
 
     totals: dict[Scope, Total] = msgspec.field(default_factory=dict[Scope, Total])
     accounts: dict[WindowKey, Spent] = msgspec.field(default_factory=dict[WindowKey, Spent])
+    uses: dict[SecretKey, datetime] = msgspec.field(default_factory=dict[SecretKey, datetime])
     events: int = 0
     corrections: int = 0
 
@@ -93,6 +100,7 @@ def entry_of(event: UsageRecorded) -> Entry:
         overdraft_nusd=overdraft(event.cost_nusd, event.held_nusd, event.serial),
         usage=event.usage,
         started_at=event.started_at,
+        secret_version=event.secret_version,
     )
 
 
@@ -112,6 +120,9 @@ def fold(books: Books, entries: Iterable[Entry]) -> Books:
             spent = books.spent(window.account, window.index)
             spent.spent_nusd += entry.cost_nusd
             spent.overdraft_nusd += entry.overdraft_nusd
+        if entry.secret_version > 0:
+            secret = entry.key_id, entry.secret_version
+            books.uses[secret] = max(entry.started_at, books.uses.get(secret, entry.started_at))
     return books
 
 

@@ -105,7 +105,8 @@ def _sane_call(event: UsageRecorded) -> bool:
         event.overhead_us or 0,
         event.serial or 0,
     )
-    small = (event.partition, event.attempt, event.status, event.retries, *(aw.index for aw in event.windows))
+    numbers = (event.partition, event.attempt, event.status, event.retries, event.secret_version)
+    small = (*numbers, *(aw.index for aw in event.windows))
     return (
         min(counts) >= 0
         and max(counts) <= COUNT_MAX

@@ -1,12 +1,35 @@
 """Whether a key may make this call at all: the rules before money, in the order a caller meets them."""
 
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 
+from services.proxy.domain.paths import Route
+from services.proxy.domain.routes import Allowed, allowed, names_of, shown
 from shared.ids import AccountId, KeyId, OrgId, TeamId
-from shared.policy import Budget, KeyRecord, Limits, OrgRecord, ScopeKind, TeamRecord, allows, lineage_of
+from shared.policy import (
+    Budget,
+    KeyRecord,
+    Limits,
+    OrgRecord,
+    Revocation,
+    Role,
+    ScopeKind,
+    SecretRecord,
+    TeamRecord,
+    allows,
+    lineage_of,
+)
 from shared.topology import partition_of
+
+TAGS_MAX = 60
+"""Tags of a key, its team and its organization together."""
+
+ALIASES_SHOWN = 5
+ROLE_KEY = "role_key_on_data_plane"
+"""The code by which keys with a role are refused where models are called."""
+RevokedWhat = Literal["key", "team", "organization"]
 
 
 class Refused(Exception):
@@ -59,7 +82,9 @@ class ScopeLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Caller(msgspec.Struct, kw_only=True):
     """A key with everything it inherits, joined once when a record changes.
 
-    `common` is the lineage of all its calls, None when it depends on the model: ask `lineage`.
+    `common` is the lineage of all its calls, None when it depends on the model: ask `lineage`. `routes` is None where
+    all are allowed. `aliases` are other names for models, as this caller may use them. Which secret was sent is in
+    `version`, with `retires_at` and `overlap`, the headers that tell the caller of a newer one: see `as_sent`.
     """
 
     key_id: KeyId
@@ -73,6 +98,15 @@ class Caller(msgspec.Struct, kw_only=True):
     partition: int
     common: Lineage | None
     limits: tuple[ScopeLimits, ...]
+    role: Role | None = None
+    routes: Allowed | None = None
+    aliases: dict[str, str] = {}
+    tags: tuple[str, ...] = ()
+    newest: int = 1
+    collectable: bool = False
+    version: int = 0
+    retires_at: datetime | None = None
+    overlap: tuple[tuple[bytes, bytes], ...] = ()
     _lineages: dict[str, Lineage] = msgspec.field(default_factory=dict[str, Lineage])
     _models: dict[str, bool] = msgspec.field(default_factory=dict[str, bool])
 
@@ -84,6 +118,10 @@ class Caller(msgspec.Struct, kw_only=True):
             if len(self._models) < 1_000:
                 self._models[model] = known
         return known
+
+    def resolved(self, model: str) -> str:
+        """The public name of a model that a caller names, which may be by an alias. One step: no alias of an alias."""
+        return self.aliases.get(model, model)
 
     def lineage(self, model: str) -> Lineage:
         """What calls for a public model name are charged to."""
@@ -125,7 +163,36 @@ def join(key: KeyRecord, team: TeamRecord | None, org: OrgRecord, partitions: in
         partition=partition_of(org.org_id, partitions),
         common=None if any(budget.model is not None for budget in budgets) else lineage_for(budgets, ""),
         limits=tuple(_limits_of(scope) for scope in scopes if scope.limits.any or scope.model_limits),
+        role=key.role,
+        routes=allowed(key.allowed_routes),
+        aliases={name: model for scope in reversed(scopes) for name, model in scope.model_aliases.items()},
+        tags=tuple(dict.fromkeys(tag for scope in scopes for tag in scope.tags))[:TAGS_MAX],
+        newest=key.newest,
+        collectable=key.collectable,
+        version=key.newest,
     )
+
+
+def as_sent(caller: Caller, secret: SecretRecord) -> Caller:
+    """A key's caller who sent this version of its secret. What is counted by key is shared by all of them."""
+    if secret.version == caller.version and secret.not_after is None:
+        return caller
+    overlap = () if secret.version >= caller.newest else overlap_headers(caller, secret)
+    return msgspec.structs.replace(caller, version=secret.version, retires_at=secret.not_after, overlap=overlap)
+
+
+def overlap_headers(caller: Caller, secret: SecretRecord) -> tuple[tuple[bytes, bytes], ...]:
+    """What every answer tells a caller whose key has a newer secret than the one that was sent."""
+    headers = [
+        (b"x-tundish-key-version", b"%d" % secret.version),
+        (b"x-tundish-key-newest", b"%d" % caller.newest),
+    ]
+    if secret.not_after is not None:
+        ends = secret.not_after.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        headers.append((b"x-tundish-key-ends", ends.encode()))
+    if caller.collectable:
+        headers.append((b"x-tundish-key-exchange", b"true"))
+    return tuple(headers)
 
 
 def _limits_of(scope: KeyRecord | TeamRecord | OrgRecord) -> ScopeLimits:
@@ -149,15 +216,37 @@ def _scope_of(scope: KeyRecord | TeamRecord | OrgRecord) -> tuple[ScopeKind, str
             return "org", scope.org_id
 
 
+def blocked(what: str) -> Refused:
+    """The refusal of a key that is blocked, or whose team or organization is."""
+    said = "This key is blocked" if what == "key" else f"The {what} of this key is blocked"
+    return Refused(403, "key_blocked", f"{said}. Ask your platform team to unblock it.", kind="permission_error")
+
+
+def revoked(revocation: Revocation, what: RevokedWhat) -> Refused:
+    """The refusal of a secret whose own entry in `revoked`, or that of its key, team or organization, says so."""
+    if revocation.kind == "blocked":
+        return blocked(what)
+    if revocation.kind == "leaked":
+        said = "This API key was reported as leaked, so it is dead"
+    else:
+        said = "This API key was deleted" if what == "key" else f"The {what} of this API key was deleted"
+    return Refused(401, "key_revoked", f"{said}. Ask your platform team for a new one.", kind="authentication_error")
+
+
+def retired() -> Refused:
+    """The refusal of a secret whose time is over."""
+    return Refused(
+        401,
+        "key_retired",
+        "This API key was replaced by a newer one. Ask its owner or your platform team for it.",
+        kind="authentication_error",
+    )
+
+
 def check_caller(caller: Caller, now: datetime) -> None:
     """Raise Refused when the key itself may not call."""
     if caller.blocked is not None:
-        raise Refused(
-            403,
-            "key_blocked",
-            f"This {caller.blocked} is blocked. Ask your platform team to unblock it.",
-            kind="permission_error",
-        )
+        raise blocked(caller.blocked)
     if caller.expires_at is not None and now >= caller.expires_at:
         raise Refused(
             401,
@@ -165,15 +254,36 @@ def check_caller(caller: Caller, now: datetime) -> None:
             f"This API key expired at {caller.expires_at.isoformat()}. Ask your platform team for a new one.",
             kind="authentication_error",
         )
+    if caller.role is not None:
+        raise Refused(
+            403,
+            ROLE_KEY,
+            f"This key has the role {caller.role}: it administers, and calls no models. Mint a key without a role for"
+            " calls, with POST /key/generate.",
+            kind="permission_error",
+        )
+
+
+def check_route(caller: Caller, route: Route) -> None:
+    """Raise Refused when the key is for other routes."""
+    routes = caller.routes
+    if routes is not None and not routes.admits(route):
+        raise Refused(
+            403,
+            "route_not_allowed",
+            f"This API key may not call {names_of(route)[-1]}. It may call: {shown(routes.said)}. Ask your platform"
+            " team for another key, or to widen its allowed_routes.",
+            kind="permission_error",
+        )
 
 
 def check_model(caller: Caller, model: str, known: bool) -> None:
-    """Raise Refused when the model does not exist or the key may not use it."""
+    """Raise Refused when the model does not exist or the key may not use it. `model` is resolved: no alias."""
     if not caller.may_use(model):
         raise Refused(
             403,
             "model_not_allowed",
-            f"This API key may not use the model '{model}'. GET /v1/models lists what it may use.",
+            f"This API key may not use the model {_known_as(caller, model)}. GET /v1/models lists what it may use.",
             kind="permission_error",
             param="model",
         )
@@ -181,6 +291,13 @@ def check_model(caller: Caller, model: str, known: bool) -> None:
         raise Refused(
             404,
             "model_not_found",
-            f"The model '{model}' does not exist on this gateway. GET /v1/models lists what this key may use.",
+            f"The model {_known_as(caller, model)} does not exist on this gateway. GET /v1/models lists what this key"
+            " may use.",
             param="model",
         )
+
+
+def _known_as(caller: Caller, model: str) -> str:
+    """A model's name for an error, with the names by which this caller may have meant it."""
+    names = [name for name, meant in caller.aliases.items() if meant == model][:ALIASES_SHOWN]
+    return f"'{model}'" + (f" (for this key also {', '.join(names)})" if names else "")

@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from services.proxy.domain.admin_paths import admin_not_offered, admin_row, admin_rows
+
 PATH_BYTES_MAX = 2_048
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_~:@!$&'()*+,;=")
 
@@ -141,31 +143,11 @@ def _inference() -> dict[bytes, Route]:
 
 
 def _admin() -> dict[bytes, Route]:
-    rows = {
-        "auth": {
-            "POST": (
-                "/key/generate /key/update /key/block /key/unblock /key/delete /team/new /team/update"
-                " /organization/new /organization/update /budget/new /budget/update /budget/info /budget/delete"
-            ),
-            "PATCH": "/organization/update",
-            "GET": (
-                "/key/info /key/list /team/info /team/list /organization/info /organization/list /budget/list"
-                " /budget/settings"
-            ),
-        },
-        "ledger": {
-            "GET": "/spend/keys /spend/teams /spend/logs /spend/corrections /ledger/status",
-            "POST": "/ledger/rebuild",
-        },
-        "scheduler": {"GET": "/scheduler/status"},
-    }
     table: dict[bytes, Route] = {}
-    for service, methods in rows.items():
-        for method, paths in methods.items():
-            for path in paths.split():
-                known = table.get(path.encode())
-                served = (method,) if known is None else (*known.methods, method)
-                table[path.encode()] = Route(endpoint=Endpoint.ADMIN, methods=served, service=service, path=path)
+    for service, method, path in admin_rows():
+        known = table.get(path.encode())
+        served = (method,) if known is None else (*known.methods, method)
+        table[path.encode()] = Route(endpoint=Endpoint.ADMIN, methods=served, service=service, path=path)
     return table
 
 
@@ -220,8 +202,6 @@ NOT_OFFERED = {
     + "; everything else stands behind /openai/v1/.",
 }
 """Words of OpenAI's and Anthropic's APIs behind which not everything (or nothing) is served, and what is said of it."""
-_REBUILD = ("ledger", "rebuild")
-_SCOPES = ("key", "team", "organization")
 
 
 def route_of(raw_path: bytes) -> Route | None:
@@ -251,9 +231,11 @@ def unprefixed(segments: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def not_offered(raw_path: bytes) -> str | None:
-    """Why a path that clients of OpenAI's or Anthropic's may call is not served; None for other paths."""
-    rest = unprefixed(split_path(raw_path))
-    return NOT_OFFERED.get(rest[0]) if rest else None
+    """Why a path that clients of OpenAI's, Anthropic's or LiteLLM's may call is not served; None for other paths."""
+    segments = split_path(raw_path)
+    rest = unprefixed(segments)
+    said = NOT_OFFERED.get(rest[0]) if rest else None
+    return said or admin_not_offered(segments)
 
 
 def _of_model(segments: tuple[str, ...], table: dict[tuple[str, ...], Endpoint]) -> Route | None:
@@ -288,15 +270,11 @@ def _object(segments: tuple[str, ...], rest: tuple[str, ...]) -> Route | None:
 
 
 def _admin_object(segments: tuple[str, ...]) -> Route | None:
-    if len(segments) != 3:
+    row = admin_row(segments)
+    if row is None or not _opaque(segments[row.named]):
         return None
-    if segments[:2] == _REBUILD and _opaque(segments[2]):
-        path = f"/ledger/rebuild/{segments[2]}"
-        return Route(endpoint=Endpoint.ADMIN, methods=("GET",), service="ledger", path=path)
-    if segments[0] in _SCOPES and segments[2] == "reset_spend" and _opaque(segments[1]):
-        path = f"/{segments[0]}/{segments[1]}/reset_spend"
-        return Route(endpoint=Endpoint.ADMIN, service="auth", path=path)
-    return None
+    path = "/" + "/".join(segments)
+    return Route(endpoint=Endpoint.ADMIN, methods=(row.method,), service=row.service, path=path)
 
 
 def split_path(raw_path: bytes) -> tuple[str, ...]:

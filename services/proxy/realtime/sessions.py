@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from services.proxy.answers import Receive, Send, send_failure_http
-from services.proxy.domain.admission import Refused, check_model
+from services.proxy.domain.admission import Caller, Refused, check_model, check_route
 from services.proxy.domain.asked import BadRequest
 from services.proxy.domain.choice import Models
 from services.proxy.domain.errors.failures import caller_failure, own_failure, read_failure
@@ -68,25 +68,31 @@ class Realtime:
         if message["type"] != "websocket.connect":
             return
         wish = wish_of(scope)
-        turns = self._turns(route, wish)
-        self.open += 1
-        self._inference.entered()
-        try:
-            await turns.ready()
-            await self._session(turns, wish, receive, send, route)
-        finally:
-            turns.close()
-            self._inference.left()
-            self.open -= 1
-
-    def _turns(self, route: Route, wish: Wish) -> Turns:
-        """What is to be paid, and by whom. Raises Refused."""
         caller = self._inference.caller_of(wish.secret)
-        check_model(caller, wish.model, wish.model in self._models)
-        deployment = self._models.next(wish.model)
+        try:
+            turns = self._turns(route, wish, caller)
+            self.open += 1
+            self._inference.entered()
+            try:
+                await turns.ready()
+                await self._session(turns, wish, receive, send, route)
+            finally:
+                turns.close()
+                self._inference.left()
+                self.open -= 1
+        except Refused as refused:
+            refused.headers += caller.overlap
+            raise
+
+    def _turns(self, route: Route, wish: Wish, caller: Caller) -> Turns:
+        """What is to be paid, and by whom. Raises Refused."""
+        check_route(caller, route)
+        model = caller.resolved(wish.model)
+        check_model(caller, model, model in self._models)
+        deployment = self._models.next(model)
         way = deployment.ways.get(Endpoint.REALTIME)
         if way is None:
-            raise not_served(wish.model, Endpoint.REALTIME, deployment)
+            raise not_served(model, Endpoint.REALTIME, deployment)
         if self.open >= SESSIONS_MAX or self.draining.is_set():
             raise Refused(503, "overloaded", "No further realtime session can be opened here now.", kind="server_error")
         return Turns(
@@ -96,7 +102,8 @@ class Realtime:
             book=self._book,
             route=route,
             secret=wish.secret,
-            model=wish.model,
+            model=model,
+            overlap=caller.overlap,
             deployment=deployment,
             way=way,
             transcribes=wish.transcribes,
@@ -140,8 +147,9 @@ class Realtime:
 
 
 def _headers(turns: Turns) -> list[tuple[bytes, bytes]]:
-    """What the handshake's answer says of the session."""
-    return [(b"x-tundish-call-id", turns.call_id.encode()), (b"x-litellm-call-id", turns.call_id.encode())]
+    """What the handshake's answer says of the session, and of a newer secret of its key."""
+    identity = turns.call_id.encode()
+    return [(b"x-tundish-call-id", identity), (b"x-litellm-call-id", identity), *turns.overlap]
 
 
 def wish_of(scope: Any) -> Wish:

@@ -11,7 +11,7 @@ from time import perf_counter_ns
 import msgspec
 
 from services.proxy.call import Call
-from services.proxy.domain.admission import Caller, Refused, check_model
+from services.proxy.domain.admission import Caller, Refused, check_model, check_route
 from services.proxy.domain.asked import Asked, BadRequest
 from services.proxy.domain.choice import Models
 from services.proxy.domain.deployments import Deployment, Way
@@ -58,6 +58,7 @@ class Turns:
         deployment: Deployment,
         way: Way,
         transcribes: bool,
+        overlap: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
         self._inference = inference
         self._till = till
@@ -78,6 +79,7 @@ class Turns:
         self.model = model
         self.deployment = deployment
         self.way = way
+        self.overlap = overlap
         self.call_id = ""
         """The session's first call's id, by which Foundry knows the connection."""
         self.asked = 0
@@ -88,6 +90,7 @@ class Turns:
     def caller(self) -> Caller:
         """The caller as of now. Raises Refused."""
         caller = self._inference.caller_of(self._secret)
+        check_route(caller, self._route)
         check_model(caller, self.model, known=True)
         self._caller = caller
         return caller
@@ -226,9 +229,10 @@ class Turns:
 
         Raises Refused for models that the key may not use, BadRequest for those whose price is not known.
         """
+        caller = self.caller()
+        name = caller.resolved(name)
         found = self._named(name)
         if found:
-            caller = self.caller()
             chosen = next((one for one in found if caller.may_use(one.model)), found[0])
             check_model(caller, chosen.model, known=True)
             name, row = chosen.name, chosen.row

@@ -259,6 +259,8 @@ class Background:
             estimate_nusd=call.held_nusd,
             prompt_tokens=call.prepared.guess,
             tier=call.asked.tier,
+            secret_version=call.caller.version,
+            tags=call.caller.tags,
         )
 
 

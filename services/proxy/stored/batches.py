@@ -227,6 +227,8 @@ class Batches:
             estimate_nusd=record.estimate_nusd,
             prompt_tokens=record.prompt_tokens,
             lines=record.lines,
+            secret_version=caller.version,
+            tags=caller.tags,
             next_ms=int(self._desk.clock.now().timestamp() * 1_000) + CREATING_MS,
         )
 

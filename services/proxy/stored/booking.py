@@ -176,7 +176,8 @@ class Booking:
             usage=part.usage,
             price_id=None if part.row is None else price_id(part.row),
             price=part.row,  # always: these events are few, and the row may be made for one batch
-            tags=(f"lines:{part.lines}",) if pending.kind == "batch" else (),
+            tags=(f"lines:{part.lines}", *pending.tags) if pending.kind == "batch" else pending.tags,
+            secret_version=pending.secret_version,
         )
 
     def _windows(self, pending: Pending, at: datetime) -> tuple[AccountWindow, ...]:

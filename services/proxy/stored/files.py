@@ -166,6 +166,7 @@ class Files:
         """The deployment on whose resource a file goes that is no batch's input."""
         model = upload.model
         if model is not None:
+            model = visit.caller.resolved(model)
             check_model(visit.caller, model, model in self._desk.places)
         deployment = self._desk.places.first(visit.caller, Endpoint.FILES, model)
         if deployment is None:
@@ -175,7 +176,7 @@ class Files:
     async def _batch_input(self, visit: Visit, upload: _Upload) -> tuple[Deployment, BatchFile]:
         """Read every line for the deployment that will run them. Raises Refused, BadRequest."""
         desk = self._desk
-        model = first_model(upload.data)
+        model = visit.caller.resolved(first_model(upload.data))
         check_model(visit.caller, model, model in desk.places)
         deployment = desk.places.first(visit.caller, Endpoint.BATCHES, model)
         if deployment is None or Endpoint.FILES not in deployment.ways:
@@ -196,6 +197,7 @@ class Files:
             owner=visit.owner,
             base_of=desk.places.base,
             default_output=desk.default_output,
+            aliases=visit.caller.aliases,
         )
         return deployment, await asyncio.to_thread(opener.open, upload.data)
 

@@ -1,6 +1,6 @@
 """Files of batches, line by line: made ready for Foundry on the way in, made the caller's again on the way out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
@@ -92,7 +92,10 @@ def first_model(data: bytes) -> str:
 
 
 class LineOpener:
-    """Makes the lines of one file ready for the deployment that will run them."""
+    """Makes the lines of one file ready for the deployment that will run them.
+
+    `aliases` are the caller's other names for models.
+    """
 
     def __init__(
         self,
@@ -103,6 +106,7 @@ class LineOpener:
         owner: str,
         base_of: Callable[[str], str],
         default_output: int,
+        aliases: Mapping[str, str] | None = None,
     ) -> None:
         self._deployment = deployment
         self._row = row
@@ -110,6 +114,7 @@ class LineOpener:
         self._owner = owner
         self._base_of = base_of
         self._default_output = default_output
+        self._aliases = aliases or {}
 
     def open(self, data: bytes) -> BatchFile:
         """The whole file. Raises BadLine, or BadRequest for the file itself. Slow: 20 µs and more for each line."""
@@ -152,7 +157,7 @@ class LineOpener:
         unsealed = open_request(endpoint, bytes(body), self._seal, self._owner)
         self._check_place(unsealed)
         asked = read_request(unsealed.body, endpoint, None)
-        if asked.model != self._deployment.model:
+        if self._aliases.get(asked.model, asked.model) != self._deployment.model:
             raise BadRequest(
                 f"its model is {asked.model[:100]!r}, that of the first line {self._deployment.model!r}: a file is for"
                 " one model.",

@@ -44,8 +44,9 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `upstream` is the id in Foundry, empty while it is not known whether Foundry has taken the work on (`creating`).
     `estimate_nusd` is charged if Foundry has lost the result. `budgets` are those in force when it began, for a key
-    that is gone by its end. A watcher that has claimed it is alone with it until `claimed_ms`; `next_ms` is when to
-    look again (Unix milliseconds both). `running`: the process that made the response charges it, or its journal does.
+    that is gone by its end; `secret_version` and `tags` are those of the call that began it. A watcher that has claimed
+    it is alone with it until `claimed_ms`; `next_ms` is when to look again (Unix milliseconds both). `running`: the
+    process that made the response charges it, or its journal does.
     """
 
     kind: PendingKind
@@ -67,6 +68,8 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     prompt_tokens: int = 0
     lines: int = 0
     tier: str = ""
+    secret_version: int = 0
+    tags: tuple[str, ...] = ()
     claimed_by: str = ""
     claimed_ms: int = 0
     next_ms: int = 0

@@ -1,0 +1,1 @@
+"""Answers, with the names of LiteLLM."""

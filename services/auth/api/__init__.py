@@ -1,0 +1,1 @@
+"""The HTTP API: one table of operations per room, and what turns a row into a route."""

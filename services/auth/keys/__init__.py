@@ -1,0 +1,1 @@
+"""Keys: made, changed, read, killed."""

@@ -1,0 +1,1 @@
+"""New secrets in place of old ones, and how they reach their owners."""

@@ -1,0 +1,1 @@
+"""Requests, with the names of LiteLLM."""

@@ -1,0 +1,1 @@
+"""Teams, organizations and budget objects."""

@@ -1,0 +1,15 @@
+"""Asking before something is ended, where somebody sits in front of it."""
+
+import sys
+from argparse import Namespace
+
+from shared.errors import TundishError
+
+
+def confirm(options: Namespace, question: str) -> None:
+    """Ask on a terminal, unless `--yes` was given; scripts are not asked. Raises TundishError for a no."""
+    if options.yes or not sys.stdin.isatty():
+        return
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise TundishError("nothing was changed")
