@@ -101,6 +101,18 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
             return False
         return self.reach == "org" or (team_id is not None and team_id == self.team_id)
 
+    def covers_key(self, org_id: str | None, team_id: str | None, reach: Reach | None) -> bool:
+        """Whether a key may be known of at all; `reach` is that of its role, None for a key without one.
+
+        A key with a role belongs as far up as its role reaches: the keys of administrators stand in the built-in
+        organization, and are none of its own administrators' business.
+        """
+        if reach == "all" and not self.everywhere:
+            return False
+        if reach == "org" and self.reach == "team":
+            return False
+        return self.covers(org_id, team_id)
+
     def demand(self, right: Right) -> None:
         """Raises ApiError 403 naming the right when the role does not have it."""
         if not self.may(right):

@@ -9,12 +9,13 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ControllerRouterHandler
 
 from shared.access import Gatekeeper, Principal, Right
-from shared.errors import ApiError, BusUnavailable, StoreUnavailable
+from shared.errors import ApiError, BusUnavailable, StoreUnavailable, VersionConflict
 from shared.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 
 ADMIN_BODY_BYTES_MAX = 1_000_000
+BUSY_RETRY_AFTER_S = 1
 
 HttpRequest = Request[Any, Any, Any]
 
@@ -91,6 +92,7 @@ def internal_app(
             ApiError: on_api_error,
             HTTPException: on_http_exception,
             StoreUnavailable: on_unavailable,
+            VersionConflict: on_busy,
             BusUnavailable: on_unavailable,
             Exception: on_unexpected,
         },
@@ -127,6 +129,20 @@ def on_unavailable(request: HttpRequest, error: Exception) -> Response[dict[str,
     return on_api_error(
         request,
         ApiError(503, "unavailable", f"Tundish cannot reach {what} at the moment; try again shortly."),
+    )
+
+
+def on_busy(request: HttpRequest, error: Exception) -> Response[dict[str, dict[str, str | None]]]:
+    """Others changed the same thing at the same time, again and again; nothing was done."""
+    log.info("%s %s: %s", request.method, request.url.path, error)
+    return on_api_error(
+        request,
+        ApiError(
+            503,
+            "busy",
+            "Others are changing the same thing at this moment, and this change was not made: repeat it in a second.",
+            retry_after_s=BUSY_RETRY_AFTER_S,
+        ),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from shared.errors import SettingsError
+from shared.strength import STRONG_CHARS_MIN, STRONG_DIFFERENT_MIN, guessable
 
 SECRET_BYTES_MIN = 16
 
@@ -23,6 +24,14 @@ class Env:
         if value is None:
             raise SettingsError(f"{name} is not set{': ' + meaning if meaning else ''}")
         return value
+
+    def credential(self, name: str) -> str | None:
+        """A text, or None where the variable is not set. One that is set and empty is an error: whatever should have
+        filled it failed, and another credential must not silently take its place."""
+        value = self._values.get(name)
+        if value is not None and not value.strip():
+            raise SettingsError(f"{name} is set but empty: give it a key, or unset it")
+        return None if value is None else value.strip()
 
     def integer(self, name: str, default: int, *, low: int, high: int) -> int:
         """A whole number between `low` and `high`."""
@@ -130,8 +139,9 @@ def peppers(env: Env | None = None) -> dict[str, bytes]:
 
 def refuse_weak_master_key(key: str) -> None:
     """Raise SettingsError for a master key that could be guessed."""
-    if len(key) < 20 or len(set(key)) < 8:
+    if guessable(key):
         raise SettingsError(
-            "TUNDISH_MASTER_KEY is too weak: use at least 20 characters with at least 8 different ones,"
+            f"TUNDISH_MASTER_KEY is too weak: use at least {STRONG_CHARS_MIN} characters with at least"
+            f" {STRONG_DIFFERENT_MIN} different ones,"
             " such as the output of `python3 -c 'import secrets; print(\"sk-\" + secrets.token_urlsafe(32))'`"
         )

@@ -13,6 +13,7 @@ from services.auth.api.audit import audit_operations
 from services.auth.api.budgets import budget_operations
 from services.auth.api.keys import key_operations
 from services.auth.api.leaks import leak_operations
+from services.auth.api.pace import Pace
 from services.auth.api.pages import pages
 from services.auth.api.pepper import pepper_operations
 from services.auth.api.rotation import rotation_operations
@@ -40,7 +41,6 @@ from services.auth.scopes.budgets import Budgets
 from services.auth.scopes.corrections import Corrections
 from services.auth.scopes.following import Following
 from services.auth.scopes.wiring import Scopes
-from services.auth.sealing import Sealer
 from services.auth.secret import Vault
 from services.auth.settings import Settings
 from services.auth.spend import Ledger
@@ -60,6 +60,7 @@ from shared.http import Health, internal_app
 from shared.ids import uuid7
 from shared.people import People
 from shared.program import HttpServer, refuse_taken_port
+from shared.sealing import Sealer
 from shared.tasks import Supervisor
 from shared.telemetry import Metrics, configure_logging
 from shared.topology import AUTH, KEYS_BUCKET, REVOKED_BUCKET, SIGNALS, WORK
@@ -151,7 +152,7 @@ def build(
     commits = Commits(store, clock, f"auth/{uuid7()}")
     people = People(bus, vault.hasher, clock)
     revocations = Revocations(Bucket(bus, REVOKED_BUCKET), people, commits, views, clock)
-    relay = Relay(bus, store, clock, revocations.reconcile, wait_ms=settings.relay_wait_ms)
+    relay = Relay(bus, store, clock, revocations.reconcile, metrics, wait_ms=settings.relay_wait_ms)
     fleet = Fleet(
         bus,
         seconds=metrics.histogram(
@@ -210,6 +211,7 @@ def application(
     health.check("nats", lambda: None if bus.connected else "not connected")
     health.check("postgres", lambda: database.problem or (None if scopes.orgs.complete else "not prepared yet"))
     health.check("relay", parts.relay.problem)
+    health.tell("relay", parts.relay.word)
     health.check("mirror", lambda: None if parts.people.fresh else "not following the buckets")
     rehashing = Rehashing(
         bus,
@@ -217,6 +219,7 @@ def application(
         parts.people,
         parts.relay,
         parts.vault,
+        Sealer(settings.peppers),
         outcomes=metrics.counter(
             "tundish_auth_rehashed_total", "Secrets seen under an older pepper since the start.", "outcome"
         ),
@@ -250,7 +253,7 @@ def application(
         health=health,
         metrics=metrics,
         gate=gate,
-        routes=[*routes(gate, once, operations), *pages(operations)],
+        routes=[*routes(gate, once, Pace(parts.clock), operations), *pages(operations)],
         state={"operations": operations},
     )
 

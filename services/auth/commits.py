@@ -1,5 +1,7 @@
-"""One change of one scope: load its events, decide, append; once more when somebody else was faster."""
+"""One change of one scope: load its state, decide, append; once more when somebody else was faster."""
 
+import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -21,12 +23,22 @@ from shared.ids import EventId, KeyId, OrgId, TeamId, UserId, uuid7
 if TYPE_CHECKING:
     from shared.pg import PgConnection
 
-ATTEMPTS_MAX = 5
+_RANDOM = random.SystemRandom()
+ATTEMPTS_MAX = 8
+PAUSE_S = 0.02
+"""The longest pause after the first attempt; it grows with each."""
 S = TypeVar("S", KeyState, TeamState, OrgState, BudgetState, UserState)
 
 Decide = Callable[[S | None, Stamp], list[AnyAuthEvent]]
 Beside = Callable[["PgConnection", S, list[AnyAuthEvent]], Awaitable[None]]
 """What is written in the transaction of a decision that made events: it is told the state after it, and the events."""
+Pause = Callable[[int], Awaitable[None]]
+"""Waits before it is tried again; it is told how many attempts there were."""
+
+
+async def random_pause(attempts: int) -> None:
+    """Wait for a moment that differs from that of whoever was faster or slower."""
+    await asyncio.sleep(_RANDOM.uniform(0, PAUSE_S * attempts))
 
 
 class Change(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
@@ -41,9 +53,10 @@ class Change(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
 class Commits:
     """Decisions made durable. `source` names this program and this start of it."""
 
-    def __init__(self, store: EventStore, clock: Clock, source: str) -> None:
+    def __init__(self, store: EventStore, clock: Clock, source: str, *, pause: Pause = random_pause) -> None:
         self._store = store
         self._clock = clock
+        self._pause = pause
         self.source = source
 
     def stamp(self, actor: str, cause: str = "") -> Stamp:
@@ -61,7 +74,11 @@ class Commits:
         beside: Beside[KeyState] | None = None,
     ) -> Change[KeyState]:
         """Change a key. Raises what `decide` raises, Duplicate, NoSuchBudget, VersionConflict, StoreUnavailable."""
-        return await self._commit(f"key:{key_id}", decide, key.evolve, actor, cause, beside)
+
+        async def standing() -> tuple[KeyState, int] | None:
+            return await self._store.key(key_id)
+
+        return await self._commit(f"key:{key_id}", decide, key.evolve, actor, cause, beside, standing)
 
     async def team(
         self, team_id: TeamId, decide: Decide[TeamState], *, actor: str, cause: str = ""
@@ -95,13 +112,12 @@ class Commits:
         actor: str,
         cause: str,
         beside: Beside[S] | None = None,
+        standing: Callable[[], Awaitable[tuple[S, int] | None]] | None = None,
     ) -> Change[S]:
         for attempt in range(1, ATTEMPTS_MAX + 1):
-            history = await self._store.load(stream_id)
-            state: S | None = None
-            for event in history:
-                state = evolve(state, event)
-            before = state
+            found = None if standing is None else await standing()
+            before, version = found or await self._folded(stream_id, evolve)
+            state = before
             events = decide(state, self.stamp(actor, cause))
             for event in events:
                 state = evolve(state, event)
@@ -111,13 +127,22 @@ class Commits:
                 return Change(state=state, before=before, position=None)
             also = None if beside is None else _bound(beside, state, events)
             try:
-                position = await self._store.append(stream_id, len(history), events, state, also=also)
+                position = await self._store.append(stream_id, version, events, state, also=also)
             except VersionConflict:
                 if attempt == ATTEMPTS_MAX:
                     raise
+                await self._pause(attempt)
                 continue
             return Change(state=state, before=before, position=position)
         raise AssertionError("unreachable")
+
+    async def _folded(self, stream_id: str, evolve: Callable[[S | None, AnyAuthEvent], S]) -> tuple[S | None, int]:
+        """(the state that the events of a stream lead to, its version)."""
+        history = await self._store.load(stream_id)
+        state: S | None = None
+        for event in history:
+            state = evolve(state, event)
+        return state, len(history)
 
 
 def _bound(beside: Beside[S], state: S, events: list[AnyAuthEvent]) -> Also:

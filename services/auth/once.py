@@ -15,11 +15,11 @@ from hashlib import sha256
 import msgspec
 
 from services.auth.draws import SEED_BYTES, Draws
-from services.auth.sealing import SealBroken, Sealer
 from services.auth.store_once import OnceStore, Place, Row
 from shared.clock import Clock
 from shared.errors import ApiError, StoreUnavailable
 from shared.ids import uuid7
+from shared.sealing import SealBroken, Sealer
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ from services.auth.domain.budget_object import existing
 from services.auth.domain.key_state import KeyState
 from services.auth.domain.notices import notices
 from services.auth.domain.org import OrgState
-from services.auth.domain.reach import within
 from services.auth.domain.scope import Attachment, MoneyChange
 from services.auth.domain.team import TeamState
 from services.auth.domain.values import refuse_odd, scope_id
@@ -25,7 +24,8 @@ from services.auth.rotation.signing import Signing
 from services.auth.rotation.targets.couriers import Couriers
 from services.auth.secret import Vault, mistyped
 from services.auth.spend import Ledger
-from services.auth.store import Duplicate, NoSuchBudget
+from services.auth.store import Duplicate, NoSuchBudget, TooManyKeys
+from services.auth.store_keys import LIVING_KEYS_MAX
 from services.auth.store_people import PeopleViews
 from services.auth.store_views import Views
 from shared.access import Principal
@@ -128,7 +128,7 @@ class Parts:
                 key = await self.views.key(key_id)
             except StoreUnavailable as error:
                 raise _unseen() from error
-        return key is not None and within(caller, key)
+        return key is not None and caller.covers_key(key.org_id, key.team_id, key.reach)
 
     async def attachment(
         self, budget_id: str | UnsetType | None, *, param: str = "budget_id"
@@ -163,6 +163,14 @@ def saying_what_is_taken() -> Generator[None, None, None]:
             "The budget object was removed meanwhile: make it with POST /budget/new, or name another one.",
             param="budget_id",
             kind="not_found_error",
+        ) from error
+    except TooManyKeys as error:
+        raise ApiError(
+            409,
+            "too_many_keys",
+            f"{error} has {LIVING_KEYS_MAX} keys, and no more than that: delete keys that nobody uses (those that have"
+            " expired count until then), or make this one in another team.",
+            param="team_id",
         ) from error
 
 

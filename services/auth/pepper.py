@@ -1,21 +1,21 @@
 """Secrets from an older pepper to the current one, as they are used; and which peppers are still needed.
 
 A stored hash cannot be turned into one under another pepper; the secret can, whenever it is sent. Proxies say on WORK
-what they see, and this service sees the secrets of its own callers. A pepper that no living secret stands under, and
-that seals nothing, can be taken out of the settings.
+what they see, with the sealed SHA-256 of the secret as proof, and this service sees the secrets of its own callers. A
+pepper that no living secret stands under, and that seals nothing, can be taken out of the settings.
 """
 
 import asyncio
 import logging
-import re
 from collections import Counter as Tally
 from collections.abc import Sequence
+from hashlib import sha256
 
 import msgspec
 
 from services.auth.answers.pepper import PepperRow, PepperStatus
 from services.auth.commits import Commits
-from services.auth.domain import versions
+from services.auth.domain import renewing
 from services.auth.domain.key_state import KeyState
 from services.auth.domain.stamp import Stamp
 from services.auth.relay import Relay
@@ -31,6 +31,7 @@ from shared.events import AnyAuthEvent, SecretSeen, decode_work
 from shared.ids import KeyId
 from shared.people import People
 from shared.policy import KeyRecord
+from shared.sealing import REHASH, SealBroken, Sealer
 from shared.telemetry import Counter
 from shared.topology import REHASH_DURABLE, WORK, key_kv, secret_kv
 
@@ -41,9 +42,11 @@ BATCH = 50
 AGAIN_S = 5.0
 ATTEMPTS_MAX = 20
 """After so many attempts that failed an item is dropped: the secret is told of again when it is used again."""
+REASONS_MAX = 20
+"""Reasons for which something was refused that are logged, once each."""
 WAITING_MAX = 1_000
 TOLD_MAX = 100_000
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+_SHA256_BYTES = 32
 KEEPS = (
     "ids of stored objects (files, responses, batches) that were given out under a pepper open no more without it:"
     " keep it for 90 days after it was replaced, if callers still use such ids"
@@ -51,25 +54,35 @@ KEEPS = (
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """A secret of a key that stands under `old` and is to stand under `new`: each (label, stored hash)."""
+    """A secret of a key that stands under the pepper `old_label`; `inner` is its SHA-256."""
 
     key_id: KeyId
-    old: tuple[str, str]
-    new: tuple[str, str]
+    old_label: str
+    inner: bytes
 
 
 class Rehashing:
     """Moves versions to the current pepper."""
 
     def __init__(
-        self, bus: Bus, commits: Commits, people: People, relay: Relay, vault: Vault, *, outcomes: Counter
+        self,
+        bus: Bus,
+        commits: Commits,
+        people: People,
+        relay: Relay,
+        vault: Vault,
+        sealer: Sealer,
+        *,
+        outcomes: Counter,
     ) -> None:
         self._bus = bus
         self._commits = commits
         self._people = people
         self._relay = relay
         self._vault = vault
+        self._sealer = sealer
         self._outcomes = outcomes
+        self._said: set[str] = set()
         self._own: asyncio.Queue[Seen] = asyncio.Queue(WAITING_MAX)
         self._told: set[str] = set()
 
@@ -85,7 +98,8 @@ class Rehashing:
             return
         if len(self._told) >= TOLD_MAX:
             self._told.clear()
-        seen = Seen(key_id=self._people.secrets[old].key_id, old=_parts(old), new=_parts(entries[0]))
+        inner = sha256(secret.encode()).digest()
+        seen = Seen(key_id=self._people.secrets[old].key_id, old_label=_label(old), inner=inner)
         try:
             self._own.put_nowait(seen)
         except asyncio.QueueFull:
@@ -100,7 +114,7 @@ class Rehashing:
                 await self.move(seen)
             except StoreError as error:
                 log.info("a secret of the key %s stays under an older pepper for now: %s", seen.key_id, error)
-                self._told.discard(secret_kv(*seen.old))
+                self._told.discard(self._name(seen, seen.old_label))
 
     # ---- what proxies see ----------------------------------------------------------------------------
 
@@ -124,7 +138,9 @@ class Rehashing:
         if not isinstance(event, SecretSeen):
             log.error("an item of %s at %d is no secret that was seen and is dropped", WORK, message.seq)
             return True
-        seen = Seen(key_id=event.key_id, old=(event.old_label, event.old_digest), new=(event.label, event.digest))
+        seen = self._proven(event)
+        if seen is None:
+            return True
         try:
             await self.move(seen)
         except (StoreUnavailable, VersionConflict) as error:
@@ -141,17 +157,19 @@ class Rehashing:
 
         Raises StoreUnavailable, VersionConflict.
         """
-        label, digest = seen.new
-        names = (secret_kv(*seen.old), key_kv(seen.key_id))
-        if label != self._vault.hasher.current or not _DIGEST.fullmatch(digest):
-            return self._ended("ignored")
+        hasher = self._vault.hasher
+        if seen.old_label == hasher.current or seen.old_label not in hasher.labels:
+            return self._refused(f"the pepper {seen.old_label!r} is not an older one")
+        old = (seen.old_label, hasher.digest_of_sha256(seen.inner, seen.old_label))
+        new = (hasher.current, hasher.digest_of_sha256(seen.inner))
+        names = (secret_kv(*old), key_kv(seen.key_id))
         if any(name in self._people.revoked for name in names):
             return self._ended("ignored")  # an entry stands under the old name and would not stand under the new one
 
         def decide(state: KeyState | None, stamp: Stamp) -> list[AnyAuthEvent]:
             if state is None or state.deleted_at is not None:
                 return []
-            return versions.decide_rehash(state, seen.old, seen.new, stamp)
+            return renewing.decide_rehash(state, old, new, stamp)
 
         try:
             change = await self._commits.key(seen.key_id, decide, actor=ACTOR)
@@ -159,6 +177,28 @@ class Rehashing:
             return self._ended("ignored")  # a key that never was, or a hash that is another key's
         self._relay.tell(change.position)
         return self._ended("moved" if change.position is not None else "ignored")
+
+    def _proven(self, event: SecretSeen) -> Seen | None:
+        """What an item says, when whoever wrote it has seen a secret; whose it is `move` finds out."""
+        try:
+            inner = self._sealer.open(REHASH, event.key_id, event.sealed)
+        except SealBroken as error:
+            self._refused(str(error))
+            return None
+        if len(inner) != _SHA256_BYTES:
+            self._refused("what is sealed is no SHA-256")
+            return None
+        return Seen(key_id=event.key_id, old_label=event.old_label, inner=inner)
+
+    def _name(self, seen: Seen, label: str) -> str:
+        return secret_kv(label, self._vault.hasher.digest_of_sha256(seen.inner, label))
+
+    def _refused(self, why: str) -> bool:
+        """Count what proves nothing, and say it once: it is no work of a proxy that works as it should."""
+        if why not in self._said and len(self._said) < REASONS_MAX:
+            self._said.add(why)
+            log.warning("that a secret was seen is not believed (and not logged again): %s", why)
+        return self._ended("refused")
 
     def _ended(self, outcome: str) -> bool:
         self._outcomes.add(1, outcome)
@@ -224,7 +264,6 @@ def _missing(row: PepperRow) -> str:
     )
 
 
-def _parts(name: str) -> tuple[str, str]:
-    """(label, stored hash) of a secret's name."""
-    label, _, digest = name.removeprefix("s.").rpartition(".")
-    return label, digest
+def _label(name: str) -> str:
+    """The pepper's label in a secret's name."""
+    return name.removeprefix("s.").rpartition(".")[0]

@@ -8,45 +8,34 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from datetime import datetime
 
-import msgspec
-
-from services.auth.domain.records import Records, in_order
+from services.auth.domain.records import Records
+from services.auth.keys_bucket import Checkpoint, KeysBucket
 from services.auth.store import EventStore
-from shared.bus import Bucket, Bus, Tail
+from shared.auth_log import AUTH_SUBJECTS, AuthLog, LaterEvent
+from shared.bus import Bus, Tail
 from shared.clock import Clock
 from shared.errors import BusError, BusUnavailable, Conflict, StoreError, StoreUnavailable
-from shared.events import decode_auth, encode, type_of
-from shared.topology import AUTH, KEYS_BUCKET, auth_subject
+from shared.events import encode, type_of
+from shared.telemetry import Metrics
+from shared.topology import AUTH, auth_subject
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT_NAME = "relay"
 POLL_S = 1.0
 SETTLE_S = 3.0
-"""How often entries of `revoked` are compared with the events while all is well."""
+"""How often entries of `revoked` are compared with the events while all is well, and `keys` is looked at."""
 RETRY_S = 0.5
 CONFLICT_WAIT_S = 0.05
 FLUSH_AFTER_EVENTS = 2_000
-WRITES_AT_ONCE = 64
 BEHIND_MS = 5_000
 """The relay is not ready when an event has waited for this long."""
-
-_RECORD_PREFIXES = ("s.", "k.", "t.", "o.")
+STUCK_MS = 15_000
+"""Nor when it has not come round for so long, whatever there was to do."""
 
 
 class ForeignStream(StoreError):
     """The stream AUTH does not come from this database."""
-
-
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the bucket follows AUTH (`created` tells which AUTH that is)."""
-
-    created: str
-    seq: int
-    position: int
-    at: datetime
 
 
 class Relay:
@@ -58,6 +47,7 @@ class Relay:
         store: EventStore,
         clock: Clock,
         settle: Callable[[Records], Awaitable[int]],
+        metrics: Metrics,
         *,
         wait_ms: int,
     ) -> None:
@@ -66,12 +56,11 @@ class Relay:
         self._clock = clock
         self._settle = settle
         self._wait_s = wait_ms / 1000
-        self._bucket = Bucket(bus, KEYS_BUCKET)
+        self._log = AuthLog(metrics)
+        self._bucket = KeysBucket(bus, metrics)
         self._records = Records()
-        self._revisions: dict[str, int] = {}
-        self._standing: dict[str, bytes] = {}
-        self._created = ""
-        self._seq = 0
+        self._created: str = ""
+        self._seq: int = 0
         self._last_id = ""
         self._position = 0
         self._levelled = False
@@ -81,7 +70,7 @@ class Relay:
         self._error: str | None = "has not read AUTH yet"
         self.applied = 0
         self._head = 0
-        self._moved_ms = clock.monotonic_ms()
+        self._moved_ms = self._round_ms = clock.monotonic_ms()
 
     # ---- for the API ---------------------------------------------------------------------------------
 
@@ -117,7 +106,18 @@ class Relay:
             return self._error
         if self.lag and self._clock.monotonic_ms() - self._moved_ms > BEHIND_MS:
             return f"{self.lag} events wait to be passed on"
+        if self._clock.monotonic_ms() - max(self._round_ms, self._moved_ms) > STUCK_MS:
+            return "does not come to an end with what it has to do: see the log"
         return None
+
+    def word(self) -> str | None:
+        """What the health page says while all goes on; None: nothing but that."""
+        refused = self._bucket.refused
+        return (
+            f"ok, but {refused} records are too large and whom they concern is refused: see the log"
+            if refused
+            else None
+        )
 
     # ---- the loop ------------------------------------------------------------------------------------
 
@@ -131,6 +131,9 @@ class Relay:
                 await asyncio.sleep(CONFLICT_WAIT_S)
             except BusError as error:
                 self._pause("the message bus does not take events: see the log", error)
+                await asyncio.sleep(RETRY_S)
+            except LaterEvent as error:
+                self._pause("the stream AUTH is of a later version: see the log", error)
                 await asyncio.sleep(RETRY_S)
             except ForeignStream as error:
                 self._pause("the database and the bus do not belong together: see the log", error)
@@ -151,7 +154,7 @@ class Relay:
         incarnation = self._bus.incarnation
         self._levelled = False
         self._settle_due_ms = 0
-        checkpoint = await self._read_bucket()
+        checkpoint = await self._bucket.read()
         await self._read_auth()
         known = checkpoint is not None and checkpoint.created == self._created
         checked = False
@@ -173,28 +176,12 @@ class Relay:
             if known and not self._levelled:
                 # Only now: before the table was read to its end, a fresh AUTH would empty the bucket.
                 await self._level()
+            self._round_ms = self._clock.monotonic_ms()
             try:
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()
             except TimeoutError:
                 pass
-
-    async def _read_bucket(self) -> Checkpoint | None:
-        """Learn what stands in `keys`, with revisions; the checkpoint."""
-        content: dict[str, tuple[bytes, int]] = {}
-        prefix = len(f"$KV.{KEYS_BUCKET}.")
-        tail = Tail(self._bus, f"KV_{KEYS_BUCKET}", f"$KV.{KEYS_BUCKET}.>", last_per_subject=True)
-        async with aclosing(tail.batches()) as batches:
-            async for batch in batches:
-                for message in batch.messages:
-                    value = b"" if message.operation is not None else message.data
-                    content[message.subject[prefix:]] = (value, message.seq)
-                if batch.caught_up:
-                    break
-        self._revisions = {name: revision for name, (_, revision) in content.items()}
-        self._standing = {name: value for name, (value, _) in content.items() if value}
-        value = self._standing.pop(CHECKPOINT_NAME, None)
-        return None if value is None else msgspec.json.decode(value, type=Checkpoint)
 
     async def _read_auth(self) -> None:
         """Fold what AUTH holds above what was folded; from the beginning when it was made anew."""
@@ -202,15 +189,19 @@ class Relay:
         if info.created != self._created:
             self._records, self._seq, self._position, self._last_id = Records(), 0, 0, ""
             self._created = info.created
-        tail = Tail(self._bus, AUTH, "auth.>", after=self._seq, created=self._created)
+        tail = Tail(self._bus, AUTH, AUTH_SUBJECTS, after=self._seq, created=self._created)
         async with aclosing(tail.batches()) as batches:
             async for batch in batches:
                 for message in batch.messages:
-                    event = decode_auth(message.data)
-                    self._records.apply(event, message.seq)
-                    self._seq, self._position, self._last_id = message.seq, event.position, event.id
+                    event = self._log.event(message)
+                    if event is not None:
+                        self._records.apply(event, message.seq)
+                        self._position, self._last_id = event.position, event.id
+                    self._seq = message.seq
                 if batch.caught_up:
                     break
+        # All of ours up to there were read; what else the stream counted stands under no subject of its own.
+        self._seq = max(self._seq, info.state.last_seq)
 
     async def _check_belonging(self) -> None:
         """Refuse to mix the events of one database with the stream of another."""
@@ -225,6 +216,8 @@ class Relay:
         now = self._clock.monotonic_ms()
         if now >= self._settle_due_ms:
             await self._settle(self._records)
+            if self._levelled:
+                await self._bucket.look()
             self._settle_due_ms = now + int(SETTLE_S * 1000)
 
     async def _pass_on(self) -> None:
@@ -255,50 +248,23 @@ class Relay:
 
     async def _level(self) -> None:
         """Make the bucket say exactly what the fold of AUTH says, whatever stood in it."""
-        by_name = self._records.by_name
-        different = [
-            name for name, record in by_name.items() if self._standing.get(name) != msgspec.json.encode(record)
-        ]
-        different += [name for name in self._standing if name not in by_name and name.startswith(_RECORD_PREFIXES)]
-        self._standing = {}
         self._levelled = True
-        if different:
-            log.info("the bucket %s differs from AUTH in %d records", KEYS_BUCKET, len(different))
-        await self._flush(different)
+        await self._bucket.level(self._records, self._checkpoint())
+        self._reached()
 
     async def _flush(self, names: list[str]) -> None:
-        """Write the present records of these names, then the checkpoint; wake whoever waits for them."""
-        for group in in_order(names, self._records):
-            for start in range(0, len(group), WRITES_AT_ONCE):
-                await self._write_all(group[start : start + WRITES_AT_ONCE])
-        checkpoint = Checkpoint(created=self._created, seq=self._seq, position=self._position, at=self._clock.now())
-        await self._put(CHECKPOINT_NAME, msgspec.json.encode(checkpoint))
+        """Put the present records of these names in force; wake whoever waits for them."""
+        await self._bucket.write(names, self._records, self._checkpoint())
+        self._reached()
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(created=self._created, seq=self._seq, position=self._position, at=self._clock.now())
+
+    def _reached(self) -> None:
         self.applied = self._position
         self._moved_ms = self._clock.monotonic_ms()
         self._progress.set()
         self._progress = asyncio.Event()
-
-    async def _write_all(self, names: list[str]) -> None:
-        try:
-            async with asyncio.TaskGroup() as writes:
-                for name in names:
-                    writes.create_task(self._write(name))
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from group
-
-    async def _write(self, name: str) -> None:
-        record = self._records.by_name.get(name)
-        if record is not None:
-            await self._put(name, msgspec.json.encode(record))
-        elif name in self._revisions:
-            await self._bucket.delete(name, self._revisions.pop(name))
-
-    async def _put(self, name: str, value: bytes) -> None:
-        revision = self._revisions.get(name)
-        if revision is None:
-            self._revisions[name] = await self._bucket.create(name, value)
-        else:
-            self._revisions[name] = await self._bucket.update(name, value, revision)
 
     def _saw(self, position: int) -> None:
         if position > self._head:

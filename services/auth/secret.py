@@ -57,6 +57,10 @@ class Vault:
         digest = self.hasher.digest(secret)
         return HashedSecret(label=self.hasher.current, digest=digest, hint=hint(secret))
 
+    def forms(self, secret: str) -> tuple[tuple[str, str], ...]:
+        """(label, digest) of a secret under every pepper, the current one first."""
+        return tuple((label, self.hasher.digest(secret, label)) for label in self._labels)
+
     def imported(self, inner: bytes, hint: str) -> HashedSecret:
         """What is stored of a secret of which only the SHA-256 is known, under the current pepper."""
         return HashedSecret(label=self.hasher.current, digest=self.hasher.digest_of_sha256(inner), hint=hint)

@@ -14,7 +14,7 @@ from services.auth.domain.home import home_of
 from services.auth.domain.key_state import KeyState
 from services.auth.store_audit import RETURNED, last_link, put_link
 from services.auth.store_database import Database, execute, rows, value
-from services.auth.store_keys import show_secret
+from services.auth.store_keys import LIVING_KEYS_MAX, living_keys, show_secret, standing_key
 from services.auth.store_rotation import follow_key
 from services.auth.store_views import State, show
 from shared.errors import StoreError, StoreUnavailable, VersionConflict
@@ -47,12 +47,26 @@ class BudgetInUse(StoreError):
     """A budget object was to go while something names it."""
 
 
+class TooManyKeys(StoreError):
+    """A team, or an organization outside of its teams, has as many living keys as it may; the text names it."""
+
+
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
     """An event of the table with its place in the order of commits and the id of its stream's subject."""
 
     position: int
     scope_id: str
     event: AnyAuthEvent
+
+
+async def bound_keys(connection: "PgConnection", state: KeyState, _events: Sequence[AnyAuthEvent]) -> None:
+    """Refuse a new key, whose row is written already, where there are enough. Raises TooManyKeys.
+
+    Appends come one after another, so nobody slips in between.
+    """
+    if await living_keys(connection, state.org_id, state.team_id) > LIVING_KEYS_MAX:
+        outside = f"the organization {state.org_id!r} outside of its teams"
+        raise TooManyKeys(outside if state.team_id is None else f"the team {state.team_id!r}")
 
 
 _UNIQUE = {
@@ -78,6 +92,12 @@ class EventStore:
         async with self._database.connection() as connection:
             found = await rows(connection, "SELECT body FROM event WHERE stream_id = $1 ORDER BY version", stream_id)
         return [decode_auth(row["body"]) for row in found]
+
+    async def key(self, key_id: str) -> tuple[KeyState, int] | None:
+        """(what a key's events lead to, the version of its stream), from its row; None when there is no row, or it is
+        not known to be what the events of now lead to: then they have to be read."""
+        async with self._database.connection() as connection:
+            return await standing_key(connection, key_id)
 
     async def append(
         self,
@@ -115,7 +135,7 @@ class EventStore:
                         event.at,
                     )
                     mark = await put_link(connection, head + n, mark, inserted[0], home_of(state))
-                await show(connection, state)
+                await show(connection, state, version + len(events))
                 for event in events:
                     if isinstance(event, KeySecretMinted | KeySecretRehashed):
                         await show_secret(connection, event)

@@ -5,11 +5,12 @@ Every method raises StoreUnavailable when the database does not answer.
 
 from collections.abc import Sequence
 from datetime import datetime
+from hashlib import sha256
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from services.auth.domain.key_state import KeyState
+from services.auth.domain.key_state import FOLD, KeyState
 from services.auth.store_database import Database, execute, rows, value
 from shared.events import KeySecretMinted, KeySecretRehashed
 from shared.ids import KeyId
@@ -17,7 +18,12 @@ from shared.ids import KeyId
 if TYPE_CHECKING:
     from shared.pg import PgConnection
 
-KeyStatus = Literal["active", "expired", "revoked", "deleted"]
+_SCHEMA = msgspec.json.schema(KeyState, schema_hook=lambda kind: {"title": kind.__name__})
+KEY_SHAPE = f"{FOLD}:{sha256(msgspec.json.encode(_SCHEMA)).hexdigest()[:16]}"
+"""By what rules, and into what, the events of a key are folded: rows of another shape are made anew from the events."""
+LIVING_KEYS_MAX = 10_000
+"""Of one team, and of one organization outside of its teams."""
+KeyStatus = Literal["active", "expired", "blocked", "revoked", "deleted"]
 KeyOrder = Literal["created_at", "updated_at", "expires", "key_alias", "token", "user_id", "team_id"]
 _COLUMNS: dict[KeyOrder, str] = {
     "created_at": "created_at",
@@ -70,6 +76,13 @@ class KeyViews:
             "SELECT key_id FROM secret_view WHERE digest = ANY($1::text[]) LIMIT 1", list(digests)
         )
         return None if found is None else KeyId(found)
+
+    async def keys_of_digests(self, digests: Sequence[str]) -> dict[str, KeyId]:
+        """Those of many hashes that a secret has, or had, each with its key, living or deleted."""
+        async with self._database.connection() as connection:
+            query = "SELECT digest, key_id FROM secret_view WHERE digest = ANY($1::text[])"
+            found = await rows(connection, query, list(digests))
+        return {row["digest"]: KeyId(row["key_id"]) for row in found}
 
     async def versions_of_digest(self, key_id: KeyId, digests: Sequence[str]) -> frozenset[int]:
         """The versions of a key's secret that have, or had, one of these hashes."""
@@ -145,10 +158,16 @@ _PARTS = {
     "alias": "strpos(lower(alias), lower({})) > 0",
     "user_id": "strpos(lower(user_id), lower({})) > 0",
 }
+_WORKS = (
+    "EXISTS (SELECT FROM jsonb_array_elements(body -> 'secrets') s WHERE s ->> 'retired_at' IS NULL"
+    " AND coalesce((s ->> 'not_after')::timestamptz > {0}, true))"
+)
+"""Whether a secret of the key works: `services.auth.domain.versions.works`."""
 _STATUS: dict[KeyStatus, str] = {
-    "active": "deleted_at IS NULL AND NOT blocked AND (expires_at IS NULL OR expires_at > {})",
-    "expired": "deleted_at IS NULL AND NOT blocked AND expires_at <= {}",
-    "revoked": "deleted_at IS NULL AND blocked",
+    "active": f"deleted_at IS NULL AND NOT blocked AND (expires_at IS NULL OR expires_at > {{0}}) AND {_WORKS}",
+    "expired": f"deleted_at IS NULL AND NOT blocked AND expires_at <= {{0}} AND {_WORKS}",
+    "blocked": f"deleted_at IS NULL AND blocked AND {_WORKS}",
+    "revoked": f"deleted_at IS NULL AND NOT {_WORKS}",
     "deleted": "deleted_at IS NOT NULL",
 }
 
@@ -176,18 +195,40 @@ def _where(wanted: KeyFilter, now: datetime | None) -> tuple[str, list[object]]:
     return " AND ".join(found), arguments
 
 
-async def show_key(connection: "PgConnection", state: KeyState) -> None:
-    """Write a key's row."""
+async def standing_key(connection: "PgConnection", key_id: str) -> tuple[KeyState, int] | None:
+    """(a key's state, the version of its stream), if its row was folded by this program's rules, and nothing was
+    appended without it, as an older program does that knows nothing of versions."""
+    found = await rows(
+        connection,
+        "SELECT body, version FROM key_view WHERE key_id = $1 AND shape = $2"
+        " AND version = (SELECT max(version) FROM event WHERE stream_id = $3)",
+        key_id,
+        KEY_SHAPE,
+        f"key:{key_id}",
+    )
+    return (msgspec.json.decode(found[0]["body"], type=KeyState), found[0]["version"]) if found else None
+
+
+async def living_keys(connection: "PgConnection", org_id: str, team_id: str | None) -> int:
+    """How many living keys a team has, or an organization outside of its teams; the count stops above the bound."""
+    where, scope = ("team_id = $1", team_id) if team_id is not None else ("org_id = $1 AND team_id IS NULL", org_id)
+    query = f"SELECT 1 FROM key_view WHERE {where} AND deleted_at IS NULL LIMIT $2"
+    return await value(connection, f"SELECT count(*) FROM ({query}) k", scope, LIVING_KEYS_MAX + 1)
+
+
+async def show_key(connection: "PgConnection", state: KeyState, version: int) -> None:
+    """Write a key's row: what its stream leads to at that version."""
     await execute(
         connection,
         "INSERT INTO key_view (key_id, org_id, team_id, alias, created_at, deleted_at, body, budget_id,"
-        " budget_version, user_id, role, reach, blocked, expires_at, updated_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+        " budget_version, user_id, role, reach, blocked, expires_at, updated_at, version, shape)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
         " ON CONFLICT (key_id) DO UPDATE SET"
         " alias = excluded.alias, deleted_at = excluded.deleted_at, body = excluded.body,"
         " budget_id = excluded.budget_id, budget_version = excluded.budget_version, user_id = excluded.user_id,"
         " role = excluded.role, reach = excluded.reach, blocked = excluded.blocked,"
-        " expires_at = excluded.expires_at, updated_at = excluded.updated_at",
+        " expires_at = excluded.expires_at, updated_at = excluded.updated_at, version = excluded.version,"
+        " shape = excluded.shape",
         state.key_id,
         state.org_id,
         state.team_id,
@@ -203,6 +244,8 @@ async def show_key(connection: "PgConnection", state: KeyState) -> None:
         state.blocked,
         state.expires_at,
         state.updated_at,
+        version,
+        KEY_SHAPE,
     )
 
 

@@ -24,7 +24,7 @@ OWNED_MAX = 10_000
 
 class UserFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which living users a list shows; None: no matter. `email` is part of the address; `reach_*` narrow to those who
-    belong to an organization or to a team."""
+    belong to an organization or to a team. Then a filter asks only about what is shown of them."""
 
     user_ids: Sequence[str] | None = None
     role: str | None = None
@@ -120,6 +120,19 @@ class PeopleViews:
             )
         return [msgspec.convert(dict(row), Membership) for row in found]
 
+    async def addressed(self, user_ids: Sequence[str], org_id: str, team_id: str | None) -> frozenset[str]:
+        """Those of some users whose address was known to whoever added them to a living team of an organization (to
+        one team, if it is named)."""
+        async with self._database.connection() as connection:
+            found = await rows(
+                connection,
+                f"SELECT u.user_id FROM unnest($1::text[]) AS u (user_id) WHERE {_ADDRESSED.format(2, 3)}",
+                list(user_ids),
+                org_id,
+                team_id,
+            )
+        return frozenset(row["user_id"] for row in found)
+
     async def member_role(self, team_id: str, user_id: str) -> MemberRole | None:
         """What a user is in a team; None for no member."""
         async with self._database.connection() as connection:
@@ -199,19 +212,31 @@ async def show_members(connection: "PgConnection", state: "TeamState") -> None:
         return
     await execute(
         connection,
-        "INSERT INTO member_view (team_id, user_id, role)"
-        " SELECT $1, m.user_id, m.role FROM unnest($2::text[], $3::text[]) AS m (user_id, role)"
-        " ON CONFLICT (team_id, user_id) DO UPDATE SET role = excluded.role WHERE member_view.role <> excluded.role",
+        "INSERT INTO member_view (team_id, user_id, role, address_known)"
+        " SELECT $1, m.* FROM unnest($2::text[], $3::text[], $4::boolean[]) AS m"
+        " ON CONFLICT (team_id, user_id) DO UPDATE SET role = excluded.role, address_known = excluded.address_known"
+        " WHERE (member_view.role, member_view.address_known) <> (excluded.role, excluded.address_known)",
         state.team_id,
         users,
         [member.role for member in state.members],
+        [member.address_known for member in state.members],
     )
 
 
+_ADDRESSED = (
+    "EXISTS (SELECT 1 FROM member_view m JOIN team_view t USING (team_id) WHERE m.user_id = u.user_id"
+    " AND m.address_known AND t.deleted_at IS NULL AND t.org_id = ${0} AND (${1}::text IS NULL OR t.team_id = ${1}))"
+)
+_SEEN = "($5::text IS NULL OR ($6::text IS NULL AND u.orgs @> ARRAY[$5]))"
+"""Whether all of a user is shown: see `services.auth.rows.people.sees`."""
 _USERS = (
-    "u.deleted_at IS NULL AND ($1::text[] IS NULL OR u.user_id = ANY($1)) AND ($2::text IS NULL OR u.role = $2)"
-    " AND ($3::text IS NULL OR position(lower($3) in lower(u.email)) > 0)"
-    " AND ($4::text IS NULL OR EXISTS (SELECT 1 FROM member_view m WHERE m.user_id = u.user_id AND m.team_id = $4))"
+    "u.deleted_at IS NULL AND ($1::text[] IS NULL OR u.user_id = ANY($1))"
+    f" AND ($2::text IS NULL OR (u.role = $2 AND {_SEEN}))"
+    " AND ($3::text IS NULL OR (position(lower($3) in lower(u.email)) > 0"
+    f"  AND ({_SEEN} OR {_ADDRESSED.format(5, 6)})))"
+    " AND ($4::text IS NULL OR EXISTS (SELECT 1 FROM member_view m JOIN team_view t USING (team_id)"
+    "  WHERE m.user_id = u.user_id AND m.team_id = $4 AND ($5::text IS NULL OR t.org_id = $5)"
+    "  AND ($6::text IS NULL OR t.team_id = $6)))"
     " AND ($5::text IS NULL OR $6::text IS NOT NULL OR u.orgs @> ARRAY[$5] OR EXISTS (SELECT 1 FROM member_view m"
     " JOIN team_view t USING (team_id) WHERE m.user_id = u.user_id AND t.org_id = $5))"
     " AND ($6::text IS NULL OR EXISTS (SELECT 1 FROM member_view m WHERE m.user_id = u.user_id AND m.team_id = $6))"

@@ -35,6 +35,41 @@ if TYPE_CHECKING:
 
 ENDED_MAX = 100
 """Keys with an ended version that one look finds."""
+PER_WEBHOOK_HOST = 2
+"""Deliveries to one host of webhooks that are under way at once."""
+PER_STORE = 8
+"""The same for one vault, and for Kubernetes."""
+PER_OWNER = 8
+"""The same for one team, or for an organization's keys without a team."""
+
+_CLAIM = """
+WITH open AS (
+    SELECT d.key_id, d.version, d.way, d.attempts > 0 AS again, d.next_at,
+           coalesce(d.claimed_until > $1, false) AS busy,
+           CASE WHEN d.way LIKE 'webhook:%'
+                THEN rtrim(lower(regexp_replace(split_part(d.way, '#', 1), ':[0-9]*$', '')), '.')
+                WHEN d.way LIKE 'key_vault:%' THEN lower(split_part(d.way, '/', 1))
+                ELSE split_part(d.way, ':', 1) END AS place,
+           coalesce('t.' || k.team_id, 'o.' || k.org_id) AS owner
+    FROM delivery d JOIN key_view k USING (key_id)
+    WHERE d.claimed_until > $1 OR d.next_at <= $1
+), ranked AS (
+    SELECT *, row_number() OVER (
+        PARTITION BY place ORDER BY busy DESC, again, next_at, key_id, version, way
+    ) AS at_place FROM open
+), fair AS (
+    SELECT *, row_number() OVER (
+        PARTITION BY owner ORDER BY busy DESC, again, next_at, key_id, version, way
+    ) AS of_owner
+    FROM ranked WHERE at_place <= CASE WHEN place LIKE 'webhook:%' THEN $4::bigint ELSE $5::bigint END
+), taken AS (
+    SELECT key_id, version, way FROM fair WHERE NOT busy AND of_owner <= $6
+    ORDER BY again, of_owner, next_at LIMIT $3
+)
+UPDATE delivery d SET claimed_until = $2, attempts = d.attempts + 1 FROM taken t, pending_secret p
+WHERE d.key_id = t.key_id AND d.version = t.version AND d.way = t.way AND p.key_id = d.key_id AND p.version = d.version
+RETURNING d.key_id, d.version, d.way, d.target, d.attempts, d.created_at, d.signalled_at, p.sealed
+"""
 
 _FOLLOWED = (
     KeyIssued,
@@ -195,19 +230,22 @@ class Pending:
         self._database = database
 
     async def claim(self, now: datetime, *, lease: timedelta, most: int) -> list[Job]:
-        """Deliveries that are to be tried now; nobody else gets them before the lease is over."""
+        """Deliveries that are to be tried now; nobody else gets them before the lease is over.
+
+        What was never tried comes before what failed, and owners take turns. No place and no owner has more than a
+        bounded number claimed at once, by all processes together: who does not answer keeps nobody else waiting.
+        """
         async with self._database.connection() as connection, connection.transaction():
+            await execute(connection, "SELECT pg_advisory_xact_lock(hashtext('tundish auth deliveries'))")
             found = await rows(
                 connection,
-                "WITH taken AS (SELECT key_id, version, way FROM delivery WHERE next_at <= $1"
-                " AND (claimed_until IS NULL OR claimed_until <= $1) ORDER BY next_at LIMIT $3 FOR UPDATE SKIP LOCKED)"
-                " UPDATE delivery d SET claimed_until = $2, attempts = d.attempts + 1 FROM taken t, pending_secret p"
-                " WHERE d.key_id = t.key_id AND d.version = t.version AND d.way = t.way"
-                " AND p.key_id = d.key_id AND p.version = d.version"
-                " RETURNING d.key_id, d.version, d.way, d.target, d.attempts, d.created_at, d.signalled_at, p.sealed",
+                _CLAIM,
                 now,
                 now + lease,
                 most,
+                PER_WEBHOOK_HOST,
+                PER_STORE,
+                PER_OWNER,
             )
         return [_job(row) for row in found]
 

@@ -122,8 +122,8 @@ class Views(KeyViews):
         return [msgspec.convert(dict(row), Follower) for row in found]
 
 
-async def show(connection: "PgConnection", state: State) -> None:
-    """Write a scope's row."""
+async def show(connection: "PgConnection", state: State, version: int) -> None:
+    """Write a scope's row: what its stream leads to at that version."""
     body = msgspec.json.encode(state).decode()
     match state:
         case OrgState():
@@ -162,7 +162,7 @@ async def show(connection: "PgConnection", state: State) -> None:
             )
             await show_members(connection, state)
         case KeyState():
-            await show_key(connection, state)
+            await show_key(connection, state, version)
         case UserState():
             await show_user(connection, state, body)
         case BudgetState():

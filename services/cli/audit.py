@@ -80,6 +80,12 @@ def verify(client: Client, options: Namespace) -> int:
         f"its head is {plain(head.get('position'))}:{plain(head.get('hash'))}; keep it where nobody can change it, and"
     )
     print("give it to `tundish audit verify --anchor` later: so a chain that was made anew is found out, too")
+    if record.get("foreign_messages"):
+        at = plain(record.get("foreign_at"))
+        print(
+            f"the stream AUTH holds {plain(record['foreign_messages'])} messages that are no changes, at {at}: they are"
+        )
+        print("passed over, but somebody with the credentials of a service put them there")
     return 0
 
 

@@ -22,7 +22,7 @@ Patience = Literal["none", "lost", "absent"]
 """What is tried again: nothing, what was sent and lost its answer, or also what found nobody there at first."""
 AGAIN_STATUS = (502, 504)
 """Between the front door and the service behind it an answer was lost."""
-AGAIN_CODES = {"idempotency_in_progress", "service_unavailable"}
+AGAIN_CODES = {"idempotency_in_progress", "service_unavailable", "busy", "too_many_changes"}
 
 T = TypeVar("T")
 Json = dict[str, object]
@@ -198,7 +198,7 @@ def decoded(content: bytes) -> object:
 def _passing(response: httpx.Response) -> bool:
     """Whether the same request, sent again, may well get another answer."""
     return response.status_code in AGAIN_STATUS or (
-        response.status_code in (409, 503) and _detail(response).code in AGAIN_CODES
+        response.status_code in (409, 429, 503) and _detail(response).code in AGAIN_CODES
     )
 
 

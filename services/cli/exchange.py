@@ -79,7 +79,7 @@ def _into(path: Path, options: Namespace) -> int:
 
 def _secret(in_file: str | None, name: str) -> str:
     """What stands in the file is newer than the environment of a process that began before an exchange."""
-    secret = in_file or Env().text(VARIABLE, "")
+    secret = in_file or Env().credential(VARIABLE)
     if not secret:
         raise SettingsError(f"no secret to exchange: set {VARIABLE}, or {name} in the file of --write")
     return sendable(secret, name if in_file else VARIABLE)

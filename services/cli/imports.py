@@ -17,6 +17,8 @@ FILE_BYTES_MAX = 64 * 1024 * 1024
 KEYS_MAX = 100_000
 BULK_MAX = 100
 """Keys that one request changes."""
+TAKEN = "key_taken"
+"""How a secret is refused that another key has, or had."""
 FAILURES_IN_A_ROW_MAX = 20
 """So many refusals one after the other mean that something is wrong with all of them."""
 
@@ -69,6 +71,9 @@ def bring(client: Client, options: Namespace) -> int:
                 print(clean(f"{plain(row['key_name'])}: {row['notes']}"))
         done = "would be imported" if options.dry_run else "imported"
         print(f"{sum(row['result'] in ('imported', 'planned') for row in rows)} of {len(rows)} keys {done}")
+        before = sum(row["result"] == "here already" for row in rows)
+        if before:
+            print(f"{before} of them here already, by an earlier run: what they are here stays as it is")
     return 1 if bad else 0
 
 
@@ -82,8 +87,22 @@ def _one(client: Client, plan: Plan, *, dry: bool) -> Json:
     except ApiFailure as failure:
         if failure.status in (401, 403):
             raise
+        here = _here_already(client, plan) if failure.code == TAKEN else None
+        if here is not None:
+            return _row(plan, "here already") | {"token_id": here}
         return _row(plan, "failed", note=str(failure))
     return _row(plan, "imported") | {"token_id": answer.get("token_id")}
+
+
+def _here_already(client: Client, plan: Plan) -> str | None:
+    """The id of the living key that has the secret, from an earlier run; None when there is none."""
+    try:
+        found = record_of(client.get("/key/info", {"key": str(plan.request["key_hash"])}), "info")
+    except ApiFailure as failure:
+        if failure.status != 404:
+            raise
+        return None
+    return plain(found.get("token_id"))
 
 
 def _row(plan: Plan, result: str, note: str | None = None) -> Json:

@@ -43,6 +43,7 @@ VERSION_COLUMNS: tuple[Column, ...] = (
     ("LAST USED", "last_used", plain),
     ("ENDS", "expires", plain),
 )
+NO_SUCH_KEY = "No key is like that."
 MAYBE_EMPTY = ("ROLE", "USER", "NEXT ROTATION")
 """Columns that are shown when any key has something in them."""
 
@@ -70,7 +71,8 @@ def show_list(client: Client, options: Namespace) -> int:
     columns = [
         column for column in LIST_COLUMNS if column[0] not in MAYBE_EMPTY or any(row.get(column[1]) for row in rows)
     ]
-    print_table(rows, columns, "There is no key: `tundish key generate` makes one.")
+    narrowed = any((options.team, options.org, options.user, options.alias, options.search, options.status))
+    print_table(rows, columns, NO_SUCH_KEY if narrowed else "There is no key: `tundish key generate` makes one.")
     print_page(answer)
     return 0
 
@@ -117,7 +119,7 @@ def service_account(client: Client, options: Namespace) -> int:
 def update(client: Client, options: Namespace) -> int:
     """Change a key."""
     raised: Json = {"temp_budget_increase": options.increase, "temp_budget_expiry": options.raise_until}
-    owners: Json = {"team_id": options.team, "user_id": options.user, "duration": options.duration}
+    owners: Json = {"user_id": options.user, "duration": options.duration}
     changes = cleared(options) | given(owners) | given(raised) | _settings(options)
     if options.new_alias is None:
         answer = named(

@@ -20,13 +20,18 @@ def print_json(value: object) -> None:
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-def print_table(rows: Sequence[Json], columns: Sequence[Column], empty: str) -> None:
-    """Aligned columns under headings, or the sentence `empty` when there is no row."""
+def print_table(rows: Sequence[Json], columns: Sequence[Column], empty: str, *, last_max: int = CELL_MAX) -> None:
+    """Aligned columns under headings, or the sentence `empty` when there is no row. Cells are cut; those of the last
+    column, which push nothing aside, at `last_max` characters."""
     if not rows:
         print(empty)
         return
     lines = [[heading for heading, _, _ in columns]]
-    lines += [[_cut(show(_first(row, fields))) for _, fields, show in columns] for row in rows]
+    widest = [*[CELL_MAX] * (len(columns) - 1), last_max]
+    lines += [
+        [_cut(show(_first(row, fields)), most) for (_, fields, show), most in zip(columns, widest, strict=True)]
+        for row in rows
+    ]
     widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -135,9 +140,9 @@ def _first(row: Json, fields: str) -> object:
     return next((row[field] for field in fields.split("|") if row.get(field) not in (None, [], {})), None)
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, most: int) -> str:
     text = clean(text)
-    return text if len(text) <= CELL_MAX else text[: CELL_MAX - 1] + "…"
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def clean(text: str) -> str:

@@ -117,7 +117,8 @@ def _two_values(label: str, first: str, then: str, options: Namespace) -> int:
     if options.json:
         print_json({"label": label, "first": first, "then": then})
         return 0
-    print(f"1. Set {VARIABLE} of auth, proxies, ledger-bookkeeper and scheduler to this, and restart them one by one:\n{first}\n")
+    whose = "auth, proxies, ledger-bookkeeper and scheduler"
+    print(f"1. Set {VARIABLE} of {whose} to this, and restart them one by one:\n{first}\n")
     print(f"2. When all of them have it, to this, and restart them one by one again:\n{then}\n")
     print(
         f"So no process meets a secret hashed with {label} before it knows it. Then `tundish pepper status` says when"

@@ -48,8 +48,8 @@ def host_of(url: str) -> str:
 
 def admin_access(env: Env) -> Access:
     """TUNDISH_ADMIN_KEY (a key with a role), else the master key. Raises SettingsError."""
-    role_key = env.text("TUNDISH_ADMIN_KEY", "")
-    if role_key:
+    role_key = env.credential("TUNDISH_ADMIN_KEY")
+    if role_key is not None:
         return Access(key=sendable(role_key, "TUNDISH_ADMIN_KEY"), what="the key from TUNDISH_ADMIN_KEY")
     key, source = master_key(env)
     return Access(key=key, what=f"the master key from {source}")
@@ -57,8 +57,8 @@ def admin_access(env: Env) -> Access:
 
 def master_key(env: Env) -> tuple[str, str]:
     """(the key, where it came from): TUNDISH_MASTER_KEY, else the file that `make up` keeps."""
-    key = env.text("TUNDISH_MASTER_KEY", "")
-    if key:
+    key = env.credential("TUNDISH_MASTER_KEY")
+    if key is not None:
         return sendable(key, "TUNDISH_MASTER_KEY"), "TUNDISH_MASTER_KEY"
     path = env.path("TUNDISH_HOME", ".tundish") / "master.key"
     return sendable(_read(path), str(path)), str(path)
@@ -72,10 +72,17 @@ def secret_from(given: str, prompt: str) -> str:
     if given == "-" or (not given and not sys.stdin.isatty()):
         line = sys.stdin.readline(SECRET_LINE_MAX)
     else:
-        line = given or getpass(f"{prompt}: ")
+        line = given or _asked(prompt)
     if not line.strip():
         raise SettingsError(f"{prompt}: nothing was given")
     return sendable(line.strip(), prompt)
+
+
+def _asked(prompt: str) -> str:
+    try:
+        return getpass(f"{prompt}: ")
+    except EOFError:
+        return ""
 
 
 def sendable(key: str, source: str) -> str:

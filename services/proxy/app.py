@@ -46,6 +46,7 @@ from shared.errors import TundishError
 from shared.http import Health, internal_app
 from shared.pricing import PriceRow
 from shared.program import HttpServer
+from shared.sealing import Sealer
 from shared.tasks import Supervisor
 from shared.telemetry import Metrics
 from shared.topology import LEDGER
@@ -92,7 +93,7 @@ class Proxy:
         hasher = SecretHasher(settings.peppers)
         self.directory = Directory(bus, hasher, partitions)
         self.applied = Applied(bus, self.directory.revoked, self.clock, instance)
-        self.rehash = Rehash(bus, self.clock, instance, self.directory.forget)
+        self.rehash = Rehash(bus, self.clock, Sealer(settings.peppers), instance, self.directory.forget)
         self.directory.outdated = self.rehash.seen
         deployments = [item for items in config.models.values() for item in items]
         self.price_days = PriceDays(book, load_catalogue(), lambda: deployments, self.clock)

@@ -7,6 +7,7 @@ Until both buckets were loaded whole nobody is admitted: unknown is not unlimite
 import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from hashlib import sha256
 
 import msgspec
 
@@ -19,8 +20,8 @@ from shared.topology import KEYS_BUCKET, REVOKED_BUCKET, key_kv, org_kv, team_kv
 
 log = logging.getLogger(__name__)
 
-Outdated = Callable[[KeyId, str, str], None]
-"""Called with a key, the name under which its secret was found, and the name under which it should stand."""
+Outdated = Callable[[KeyId, str, bytes], None]
+"""Called with a key, the name under which its secret was found, and the SHA-256 of the secret."""
 Record = SecretRecord | KeyRecord | TeamRecord | OrgRecord
 _TYPES: dict[str, type[Record]] = {"s": SecretRecord, "k": KeyRecord, "t": TeamRecord, "o": OrgRecord}
 
@@ -61,7 +62,7 @@ class Directory:
         names = self._hasher.entries(secret)
         caller = self._callers.get(names[0])
         if caller is None:
-            caller = self._look(names)
+            caller = self._look(names, secret)
         if caller.retires_at is not None and now >= caller.retires_at:
             raise retired()
         return caller
@@ -84,7 +85,7 @@ class Directory:
 
     # ---- the first use after a change ----------------------------------------------------------------
 
-    def _look(self, names: tuple[str, ...]) -> Caller:
+    def _look(self, names: tuple[str, ...], secret: str) -> Caller:
         """The caller of a secret by its names, the current pepper's first. Raises Refused."""
         if not self.ready:
             raise _starting("The gateway is still loading its keys. Try again in a moment.")
@@ -99,7 +100,7 @@ class Directory:
                 self._callers[names[0]] = caller
                 self._used.setdefault(record.key_id, []).append(names[0])
                 if name != names[0] and self.outdated is not None:
-                    self.outdated(record.key_id, name, names[0])
+                    self.outdated(record.key_id, name, sha256(secret.encode()).digest())
                 return caller
         if not self.keys.fresh:
             raise Refused(

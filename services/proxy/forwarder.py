@@ -25,7 +25,10 @@ PLAIN_TYPES = (JSON_TYPE, b"text/csv", b"text/plain", b"application/x-ndjson", b
 PAGE_HEADERS: Headers = [
     (b"content-type", b"text/html; charset=utf-8"),
     (b"x-content-type-options", b"nosniff"),
-    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
     (b"cache-control", b"no-store"),
 ]
 """How a page goes out: no script, no picture, no frame and no form of it does anything."""

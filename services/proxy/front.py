@@ -266,7 +266,10 @@ def _nothing_here(raw_path: bytes) -> Refused:
     if why is not None:
         return Refused(404, "not_supported", f"{path} is not served. {why}")
     if path.split("/")[1] in ADMIN_WORDS:
-        text = f"{path} is not served by this version; docs/api.md lists the administrative calls that are."
+        text = (
+            f"{path} is not served by this version. docs/api.md lists the administrative calls that are, and"
+            " docs/migration.md what stands in the place of the others."
+        )
         return Refused(404, "not_supported", text)
     if path in ("/health", "/metrics"):
         text = f"{path} is not served here: GET /health/readiness is, and metrics are on the internal ports."

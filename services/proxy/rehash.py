@@ -2,7 +2,7 @@
 
 A call does no more than put a name into a bounded queue, once per change of its key. What cannot be said because NATS
 is away, or because the queue is full, is lost; the key is then joined anew after a while, and its next use says it
-again.
+again. What is said is the SHA-256 of the secret, sealed: auth believes nobody who has not seen the secret.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from shared.clock import Clock
 from shared.errors import BusError, BusUnavailable
 from shared.events import SecretSeen, encode
 from shared.ids import EventId, KeyId, uuid7
+from shared.sealing import REHASH, Sealer
 from shared.topology import rehash_subject
 
 log = logging.getLogger(__name__)
@@ -32,14 +33,15 @@ PUBLISH_TIMEOUT_S = 3.0
 class _Seen(NamedTuple):
     key_id: KeyId
     old: str
-    new: str
+    inner: bytes
 
 
 class Rehash:
     """Reports for one process. `forget` makes the directory join a key anew."""
 
-    def __init__(self, bus: Bus, clock: Clock, instance: str, forget: Callable[[KeyId], None]) -> None:
+    def __init__(self, bus: Bus, clock: Clock, sealer: Sealer, instance: str, forget: Callable[[KeyId], None]) -> None:
         self._bus = bus
+        self._sealer = sealer
         self._clock = clock
         self._source = f"proxy/{instance}"
         self._forget = forget
@@ -49,14 +51,14 @@ class Rehash:
         self.reported = 0
         """Secrets that auth was told of."""
 
-    def seen(self, key_id: KeyId, old: str, new: str) -> None:
-        """A secret was found under the name `old` and should stand under `new`. Never waits."""
+    def seen(self, key_id: KeyId, old: str, inner: bytes) -> None:
+        """A secret, of which `inner` is the SHA-256, was found under the name `old`. Never waits."""
         if old in self._told:
             return
         if len(self._told) >= TOLD_MAX:
             self._told.clear()
         try:
-            self._waiting.put_nowait(_Seen(key_id, old, new))
+            self._waiting.put_nowait(_Seen(key_id, old, inner))
         except asyncio.QueueFull:
             self._lose(key_id)
         else:
@@ -77,16 +79,13 @@ class Rehash:
 
     async def _report(self, seen: _Seen) -> None:
         old_label, _, old_digest = seen.old.removeprefix("s.").rpartition(".")
-        label, _, digest = seen.new.removeprefix("s.").rpartition(".")
         event = SecretSeen(
             id=EventId(uuid7()),
             at=self._clock.now(),
             source=self._source,
             key_id=seen.key_id,
             old_label=old_label,
-            old_digest=old_digest,
-            label=label,
-            digest=digest,
+            sealed=self._sealer.seal(REHASH, seen.key_id, seen.inner),
         )
         try:
             if not self._bus.connected:
@@ -94,7 +93,7 @@ class Rehash:
             await self._bus.publish(
                 rehash_subject(seen.key_id),
                 encode(event),
-                msg_id=f"rehash.{old_label}.{digest}",
+                msg_id=f"rehash.{self._sealer.current}.{old_label}.{old_digest}",
                 timeout_s=PUBLISH_TIMEOUT_S,
             )
         except BusError as error:

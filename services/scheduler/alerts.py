@@ -7,17 +7,18 @@ may not see is left out here.
 import asyncio
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from services.scheduler.schemas import Alert, AlertPage
-from services.scheduler.store_rotation import RotationStore
+from services.scheduler.store_rotation import RotationStore, Standing
 from shared.access import Principal
 from shared.bus import Bus, Message, Tail
 from shared.errors import ApiError
 from shared.events import AnySignal, decode_signal
 from shared.events.signals import BudgetSignal, KeySignal
+from shared.ids import KeyId
 from shared.topology import SIGNALS, signal_subject
 
 SCAN_MAX = 50_000
@@ -70,15 +71,32 @@ class Alerts:
         return AlertPage(data=shown, next=end if end > first else None)
 
     async def _visible(self, caller: Principal, found: Sequence[Found]) -> list[Alert]:
-        """What a caller may see of signals, the newest first."""
-        budgets = [signal for _, _, signal in found if isinstance(signal, BudgetSignal)]
-        keys: dict[str, tuple[str, str | None]] = {}
+        """What a caller may see of signals, the newest first: those of a key that the timetable does not know are for
+        the reach `all`, for nobody can say how far its role reaches."""
+        signals = [signal for _, _, signal in found]
+        keys: dict[str, Standing] = {}
         teams: dict[str, str] = {}
-        if not caller.everywhere and budgets:
-            keys = await self._store.keys([one.scope_id for one in budgets if one.scope_kind == "key"])
+        if not caller.everywhere and found:
+            keys = await self._store.keys([key_id for signal in signals if (key_id := _key_of(signal)) is not None])
+            budgets = [signal for signal in signals if isinstance(signal, BudgetSignal)]
             teams = await self._store.teams([one.scope_id for one in budgets if one.scope_kind == "team"])
         alerts = [_alert(seq, data, signal, keys, teams) for seq, data, signal in reversed(found)]
-        return [one for one in alerts if caller.covers(one.organization_id, one.team_id)]
+        return [one for one in alerts if caller.everywhere or _may_see(caller, one, keys)]
+
+
+def _key_of(signal: AnySignal) -> KeyId | None:
+    """The key that a signal is about, if it is about one."""
+    if isinstance(signal, KeySignal):
+        return signal.key_id
+    return KeyId(signal.scope_id) if signal.scope_kind == "key" else None
+
+
+def _may_see(caller: Principal, alert: Alert, keys: Mapping[str, Standing]) -> bool:
+    """Whether what an alert is about is within reach."""
+    if alert.scope_kind != "key":
+        return caller.covers(alert.organization_id, alert.team_id)
+    key = keys.get(alert.scope_id)
+    return key is not None and caller.covers_key(key.org_id, key.team_id, key.reach)
 
 
 async def _read(bus: Bus, subject: str, begin: int, end: int) -> list[Found]:
@@ -103,9 +121,7 @@ def _signal(message: Message) -> Found | None:
         return None  # of a newer version
 
 
-def _alert(
-    seq: int, data: bytes, signal: AnySignal, keys: dict[str, tuple[str, str | None]], teams: dict[str, str]
-) -> Alert:
+def _alert(seq: int, data: bytes, signal: AnySignal, keys: Mapping[str, Standing], teams: Mapping[str, str]) -> Alert:
     org_id: str | None
     team_id: str | None
     if isinstance(signal, KeySignal):
@@ -113,7 +129,8 @@ def _alert(
     else:
         scope_kind, scope_id = signal.scope_kind, signal.scope_id
         if scope_kind == "key":
-            org_id, team_id = keys.get(scope_id, (None, None))
+            key = keys.get(scope_id)
+            org_id, team_id = (None, None) if key is None else (key.org_id, key.team_id)
         elif scope_kind == "team":
             org_id, team_id = teams.get(scope_id), scope_id
         else:

@@ -54,7 +54,7 @@ async def run(settings: SchedulerSettings, clock: Clock, stop: asyncio.Event) ->
         may_run=lambda: leadership.leading,
         ticks=metrics.counter("tundish_scheduler_ticks_total", "Ticks run, by job and outcome.", "job", "outcome"),
     )
-    projection = Projection(rotations)
+    projection = Projection(rotations, metrics)
     rotator = Rotator(
         rotations,
         projection,
@@ -67,7 +67,7 @@ async def run(settings: SchedulerSettings, clock: Clock, stop: asyncio.Event) ->
     )
     _publish_gauges(metrics, leadership, worker, rotator, projection)
     app = internal_app(
-        health=_health(leadership, ticker, line, projection),
+        health=_health(leadership, ticker, line, projection, rotator),
         metrics=metrics,
         gate=Gatekeeper(master_key=common.master_key, peer_tokens=common.peer_tokens, keyring=line),
         routes=routes(
@@ -122,13 +122,14 @@ async def _lead(leadership: Leadership, renewing: asyncio.Event, work: tuple[asy
                 event.set()
 
 
-def _health(leadership: Leadership, ticker: Ticker, line: Line, projection: Projection) -> Health:
+def _health(leadership: Leadership, ticker: Ticker, line: Line, projection: Projection, rotator: Rotator) -> Health:
     health = Health()
     health.check("postgres", leadership.problem)
     health.check("ticking", ticker.problem)
     health.check("nats", line.problem)
     health.check("mirror", line.keys_problem)
     health.check("timetable", projection.problem)
+    health.check("clock", rotator.problem)
     return health
 
 

@@ -6,13 +6,13 @@ Every scheduler does so, the one without the lease too: whoever is faster folds,
 import contextlib
 import logging
 
-import msgspec
-
 from services.scheduler.store_folding import Checkpoint
 from services.scheduler.store_rotation import RotationStore
+from shared.auth_log import AUTH_SUBJECTS, AuthLog
 from shared.bus import Bus, Message, Tail
 from shared.errors import StoreError, StreamChanged
-from shared.events import AnyAuthEvent, decode_auth
+from shared.events import AnyAuthEvent
+from shared.telemetry import Metrics
 from shared.topology import AUTH
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,9 @@ class Projection:
     `position` is the sequence reached, `lag` how many messages are behind it.
     """
 
-    def __init__(self, store: RotationStore) -> None:
+    def __init__(self, store: RotationStore, metrics: Metrics) -> None:
         self._store = store
+        self._log = AuthLog(metrics)
         self.fresh = False
         self.position = 0
         self.lag = 0
@@ -39,7 +40,7 @@ class Projection:
         """Follow until something is in doubt. Raises BusUnavailable, StreamChanged, StoreError; run it again then."""
         try:
             stands = await self._begin(bus)
-            tail = Tail(bus, AUTH, "auth.>", after=stands.seq, created=stands.stream_created)
+            tail = Tail(bus, AUTH, AUTH_SUBJECTS, after=stands.seq, created=stands.stream_created)
             async with contextlib.aclosing(tail.batches()) as batches:
                 async for batch in batches:
                     await self._take(stands.stream_created, batch.messages, caught_up=batch.caught_up)
@@ -69,20 +70,14 @@ class Projection:
 
     async def _take(self, created: str, messages: list[Message], *, caught_up: bool) -> None:
         seq = messages[-1].seq if messages else self.position
-        await self._store.fold(created, _events(messages), seq, complete=caught_up)
+        await self._store.fold(created, self._events(messages), seq, complete=caught_up)
         self.position = seq
         self.lag = messages[-1].pending if messages else 0
         if caught_up:
             self.fresh = True
             self._problem = None
 
-
-def _events(messages: list[Message]) -> list[tuple[int, AnyAuthEvent]]:
-    """What can be read, with its sequence; a newer auth may say what we do not know."""
-    found: list[tuple[int, AnyAuthEvent]] = []
-    for message in messages:
-        try:
-            found.append((message.seq, decode_auth(message.data)))
-        except msgspec.MsgspecError as error:
-            log.info("event %d of auth is not for the timetable: %s", message.seq, error)
-    return found
+    def _events(self, messages: list[Message]) -> list[tuple[int, AnyAuthEvent]]:
+        """What can be read, with its sequence; a newer auth may say what we do not know."""
+        read = ((message.seq, self._log.known_event(message)) for message in messages)
+        return [(seq, event) for seq, event in read if event is not None]

@@ -6,8 +6,8 @@ is one row, and its event has one id, by which the stream drops a repetition and
 
 import asyncio
 import logging
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 
 from services.scheduler.projection import Projection
 from services.scheduler.store_rotation import RotationStore, Unsent
@@ -25,6 +25,9 @@ EVERY_S = 1
 BATCH = 100
 ROUNDS_MAX = 50
 """Most batches in one tick; what is left then waits for the next one."""
+APART_MAX = timedelta(minutes=1)
+"""A clock that is further from the database's decides nothing: ahead of it, a key's due instants up to a wrong date
+would all be passed over, and auth would mint for none of them."""
 
 
 class Rotator:
@@ -39,8 +42,12 @@ class Rotator:
         source: str,
         may_run: Callable[[], bool],
         rotations: Counter,
+        common_time: Callable[[], Awaitable[datetime]] | None = None,
     ) -> None:
+        """`common_time` is the clock that all schedulers share: the database's, unless another one is named."""
         self._store = store
+        self._common_time = common_time or store.time
+        self._apart: timedelta | None = None
         self._projection = projection
         self._clock = clock
         self._source = source
@@ -64,7 +71,7 @@ class Rotator:
         if not self._may_run() or not self._projection.fresh:
             return 0
         self._earliest = await self._store.earliest()
-        if self._earliest is None or self._earliest > self._clock.now():
+        if self._apart is None and (self._earliest is None or self._earliest > self._clock.now()):
             return 0
         await self.decide()
         told = await self.tell(bus)
@@ -74,6 +81,8 @@ class Rotator:
     async def decide(self) -> int:
         """Write down what is due; how many decisions are new. Raises StoreError."""
         decided = 0
+        if await self._is_apart():
+            return 0
         for _ in range(ROUNDS_MAX):
             runs = await self._store.decide(self._clock.now(), BATCH)
             for run in runs:
@@ -101,6 +110,21 @@ class Rotator:
             if len(found) < BATCH:
                 break
         return told
+
+    def problem(self) -> str | None:
+        """What readiness should say of the clock."""
+        if self._apart is None:
+            return None
+        side = "ahead of" if self._apart > timedelta(0) else "behind"
+        return f"this clock is {abs(self._apart)} {side} the database's: no rotation is decided"
+
+    async def _is_apart(self) -> bool:
+        """Whether this clock and the database's are too far apart; said in the log when it begins."""
+        was, apart = self._apart, self._clock.now() - await self._common_time()
+        self._apart = apart if abs(apart) > APART_MAX else None
+        if self._apart is not None and was is None:
+            log.error("%s", self.problem())
+        return self._apart is not None
 
     def overdue_s(self) -> float:
         """Seconds since the oldest due instant that nobody was told of, while it is ours to tell."""

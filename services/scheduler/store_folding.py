@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from shared.pg import PgConnection
 
 _PLAN = (
-    ("key_id", "text"), ("org_id", "text"), ("team_id", "text"), ("alias", "text"), ("blocked", "boolean"),
+    ("key_id", "text"), ("org_id", "text"), ("team_id", "text"), ("reach", "text"), ("alias", "text"),
+    ("blocked", "boolean"),
     ("expires_at", "timestamptz"), ("deleted_at", "timestamptz"), ("every", "text"), ("interval_s", "bigint"),
     ("anchor", "timestamptz"), ("next_due_at", "timestamptz"), ("version", "integer"), ("minted_at", "timestamptz"),
 )  # fmt: skip

@@ -17,6 +17,7 @@ from shared.errors import StreamChanged
 from shared.events import AnyAuthEvent
 from shared.ids import KeyId, OrgId, TeamId
 from shared.pg import execute, rows, value
+from shared.policy import Reach
 from shared.topology import AUTH
 
 _HELD = (
@@ -54,6 +55,14 @@ class ScheduleRow(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan
     blocked: bool
     last: RunRow | None
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a key stands, and how far its role reaches: what decides who may know of it."""
+
+    org_id: OrgId
+    team_id: TeamId | None
+    reach: Reach | None
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +143,11 @@ class RotationStore:
                 f"SELECT least((SELECT r.next_due_at FROM rotation r WHERE {_DUE} ORDER BY r.next_due_at LIMIT 1),"
                 " (SELECT min(due_at) FROM rotation_run WHERE published_at IS NULL AND NOT passed_over))",
             )
+
+    async def time(self) -> datetime:
+        """The database's clock."""
+        async with self._store.connection() as connection:
+            return await value(connection, "SELECT clock_timestamp()")
 
     async def decide(self, now: datetime, most: int) -> list[Run]:
         """Decide up to `most` keys that are due, each for the newest of its due instants; the decisions that are new.
@@ -242,7 +256,9 @@ class RotationStore:
     ) -> tuple[int, list[ScheduleRow]]:
         """(how many keys have a schedule within bounds, a page of them with the next one first)."""
         condition = (
-            "r.next_due_at IS NOT NULL AND ($1::text IS NULL OR r.org_id = $1) AND ($2::text IS NULL OR r.team_id = $2)"
+            "r.next_due_at IS NOT NULL"
+            " AND ($1::text IS NULL OR (r.org_id = $1 AND r.reach IS DISTINCT FROM 'all'))"
+            " AND ($2::text IS NULL OR (r.team_id = $2 AND r.reach IS DISTINCT FROM 'org'))"
             " AND ($3::text IS NULL OR r.key_id = $3)"
         )
         async with self._store.connection() as connection:
@@ -275,13 +291,13 @@ class RotationStore:
             )
         return msgspec.convert(dict(found[0]), Summary)
 
-    async def keys(self, key_ids: Sequence[str]) -> dict[str, tuple[str, str | None]]:
-        """(organization, team) of keys, deleted ones too; keys nobody knows are left out."""
+    async def keys(self, key_ids: Sequence[str]) -> dict[str, Standing]:
+        """Where keys stand, deleted ones too; keys nobody knows are left out."""
         async with self._store.connection() as connection:
             found = await rows(
-                connection, "SELECT key_id, org_id, team_id FROM rotation WHERE key_id = ANY($1)", list(key_ids)
+                connection, "SELECT key_id, org_id, team_id, reach FROM rotation WHERE key_id = ANY($1)", list(key_ids)
             )
-        return {row["key_id"]: (row["org_id"], row["team_id"]) for row in found}
+        return {row["key_id"]: msgspec.convert(dict(row), Standing) for row in found}
 
     async def teams(self, team_ids: Sequence[str]) -> dict[str, str]:
         """The organization of teams, deleted ones too."""

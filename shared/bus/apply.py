@@ -55,7 +55,7 @@ def bucket_config(bucket: Bucket, replicas: int) -> dict[str, object]:
         "num_replicas": replicas,
         "deny_delete": True,
         "deny_purge": False,
-        "allow_rollup_hdrs": True,
+        "allow_rollup_hdrs": False,  # one message with such a header would empty the bucket
         "allow_direct": False,
     }
 

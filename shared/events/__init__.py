@@ -44,7 +44,7 @@ from shared.events.keys import (
 from shared.events.people import (
     Member,
     MemberRole,
-    TeamMembersSet,
+    TeamMembersChanged,
     UserCreated,
     UserDeleted,
     UserRole,
@@ -78,7 +78,7 @@ from shared.events.usage import AccountWindow, Change, Measured, Outcome, UsageC
 from shared.events.work import RotationDue, SecretSeen
 
 AnyOrgEvent = OrgCreated | OrgUpdated | OrgBlocked | OrgUnblocked | OrgDeleted
-AnyTeamEvent = TeamCreated | TeamUpdated | TeamMembersSet | TeamBlocked | TeamUnblocked | TeamDeleted
+AnyTeamEvent = TeamCreated | TeamUpdated | TeamMembersChanged | TeamBlocked | TeamUnblocked | TeamDeleted
 AnyUserEvent = UserCreated | UserUpdated | UserDeleted
 AnyKeyEvent = (
     KeyIssued
@@ -201,7 +201,7 @@ __all__ = (
     "TeamBlocked",
     "TeamCreated",
     "TeamDeleted",
-    "TeamMembersSet",
+    "TeamMembersChanged",
     "TeamUnblocked",
     "TeamUpdated",
     "ThresholdCrossed",

@@ -80,6 +80,7 @@ class KeySecretDelivered(AuthEvent, frozen=True, kw_only=True, tag="key.secret_d
     """A version reached its owner: by one of the targets, by `exchange`, or by the `response` to who asked for it.
 
     `detail` says where it is, such as the secret's version in a vault. `last`: nothing else is outstanding.
+    `collected_with` is the version that an `exchange` was made with (0: it was none).
     """
 
     key_id: KeyId
@@ -87,14 +88,16 @@ class KeySecretDelivered(AuthEvent, frozen=True, kw_only=True, tag="key.secret_d
     target: str
     detail: str = ""
     last: bool = True
+    collected_with: int = 0
 
 
 class KeySecretLimited(AuthEvent, frozen=True, kw_only=True, tag="key.secret_limited.v1"):
-    """A version works until `not_after` and no longer."""
+    """A version works until `not_after` and no longer. `reported`: because somebody found it, and it is replaced."""
 
     key_id: KeyId
     version: int
     not_after: datetime
+    reported: bool = False
 
 
 class KeySecretRetired(AuthEvent, frozen=True, kw_only=True, tag="key.secret_retired.v1"):

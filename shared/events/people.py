@@ -12,17 +12,22 @@ UserRole = Literal["proxy_admin", "proxy_admin_viewer", "internal_user", "intern
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Somebody in a team; an `admin` may have keys that administer it."""
+    """Somebody in a team; an `admin` may have keys that administer it.
+
+    `address_known`: whoever added them knew their address, so whoever administers the team may see it.
+    """
 
     user_id: UserId
     role: MemberRole = "user"
+    address_known: bool = False
 
 
-class TeamMembersSet(AuthEvent, frozen=True, kw_only=True, tag="team.members_set.v1"):
-    """All members of a team from now on."""
+class TeamMembersChanged(AuthEvent, frozen=True, kw_only=True, tag="team.members_changed.v1"):
+    """Who belongs to a team changed: `joined` are new in it or have another role in it now, `left` are gone."""
 
     team_id: TeamId
-    members: tuple[Member, ...]
+    joined: tuple[Member, ...] = ()
+    left: tuple[UserId, ...] = ()
 
 
 class UserCreated(AuthEvent, frozen=True, kw_only=True, tag="user.created.v1"):

@@ -69,11 +69,17 @@ class RotationFailed(KeySignal, frozen=True, kw_only=True, tag="rotation.failed.
 
 
 class KeyLeaked(KeySignal, frozen=True, kw_only=True, tag="key.leaked.v1"):
-    """A secret of the key was reported as leaked, by whom and where found; `action` is what was done."""
+    """A secret of the key leaked. `action` is what was done: it is revoked, or replaced and works until `old_ends_at`.
+
+    `reporter` is who said so, as the audit log has it. `found_by` and `found_at` are what a reporter told of themselves
+    and of the place; nobody checked it.
+    """
 
     action: Literal["revoked", "rotated"]
     reporter: str
+    found_by: str = ""
     found_at: str = ""
+    old_ends_at: datetime | None = None
 
 
 class KeyCollectedAgain(KeySignal, frozen=True, kw_only=True, tag="key.collected_again.v1"):

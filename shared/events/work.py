@@ -14,10 +14,9 @@ class RotationDue(Event, frozen=True, kw_only=True, tag="rotation.due.v1"):
 
 
 class SecretSeen(Event, frozen=True, kw_only=True, tag="secret.seen.v1"):
-    """A proxy was called with a secret that is stored under an older pepper: how it is stored under the current one."""
+    """A proxy was called with a secret of the key that is stored under the pepper `old_label`, an older one. `sealed`:
+    the SHA-256 of the secret, sealed for this key, so that who says it has seen the secret."""
 
     key_id: KeyId
     old_label: str
-    old_digest: str
-    label: str
-    digest: str
+    sealed: bytes

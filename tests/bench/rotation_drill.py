@@ -3,7 +3,8 @@
 One owner collects its new secrets by `POST /key/exchange`, one reads them from a Key Vault (the simulator's, over TLS,
 reached through azure-identity with a federated token), one gets them by signed webhooks. At the second rotation both
 auth processes are killed while the webhook is under way. Every failed call is told; three rotations with none are what
-is asked for.
+is asked for. Beside them are keys that nobody calls with, each with a webhook at a path of its own: every one must get
+three new versions, and each message once.
 """
 
 import argparse
@@ -32,6 +33,9 @@ GRACE = "30s"
 GRACE_S = 30
 ROTATIONS = 3
 WORKERS = 2
+IDLE = 20
+KILLED_AT = 3
+"""The version over which the auths are killed: messages under way then may come again."""
 PACE_S = 0.1
 SAMPLE_S = 2.0
 CALL = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Say tundish."}], "max_tokens": 20}
@@ -119,48 +123,78 @@ class VaultReader(Owner):
 
 
 @dataclass
+class Idle:
+    """A key that nobody calls with. `taken` are the versions at its path by the id of their message; `again` are those
+    that came once more under the same id, which a receiver knows by it."""
+
+    key_id: str
+    signing: str
+    taken: dict[str, int] = field(default_factory=dict[str, int])
+    again: list[int] = field(default_factory=list[int])
+
+    def take(self, message_id: str, version: int) -> None:
+        """Take a message, unless it was taken before."""
+        if self.taken.get(message_id) == version:
+            self.again.append(version)
+        else:
+            self.taken[message_id] = version
+
+
+@dataclass
 class Receiver(Owner):
-    """Has a server that takes signed webhooks."""
+    """Has a server that takes signed webhooks: its own, and at paths of their own those of the `idle` keys."""
 
     signing: str = ""
     kill: "Killer | None" = None
     seen: list[str] = field(default_factory=list[str])
     forged: list[str] = field(default_factory=list[str])
+    idle: dict[str, Idle] = field(default_factory=dict[str, Idle])
 
     async def serve(self, port: int) -> asyncio.Server:
         """Listen on loopback."""
         return await asyncio.start_server(self._take, "127.0.0.1", port)
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):  # an auth was killed while it spoke
+            await self._answer(reader, writer)
+        writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         headers = {
             name.strip().lower(): value.strip()
             for name, _, value in (line.partition(":") for line in head.split("\r\n")[1:] if line)
         }
         body = await reader.readexactly(int(headers.get("content-length", "0")))
-        status = self._judge(headers, body)
+        status = self._judge(head.split(" ")[1], headers, body)
         if status is not None:
             writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode())
             await writer.drain()
-        writer.close()
 
-    def _judge(self, headers: dict[str, str], body: bytes) -> int | None:
-        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-        key = base64.b64decode(self.signing.removeprefix("whsec_"))
-        wanted = "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
-        if (
-            wanted not in headers["webhook-signature"].split()
-            or abs(int(headers["webhook-timestamp"]) - time.time()) > 300
-        ):
+    def _judge(self, path: str, headers: dict[str, str], body: bytes) -> int | None:
+        idle = self.idle.get(path)
+        if not _is_signed(self.signing if idle is None else idle.signing, headers, body):
             self.forged.append(headers["webhook-id"])
             return 401
         told: dict[str, Any] = msgspec.json.decode(body)["data"]
+        if idle is not None:
+            idle.take(headers["webhook-id"], told["version"])
+            return 204
         self.seen.append(f"{time.strftime('%X')} version {told['version']}")
-        if self.kill is not None and told["version"] == 3 and not self.kill.done:
+        if self.kill is not None and told["version"] == KILLED_AT and not self.kill.done:
             self.kill.strike()
             return None  # the connection just ends: nobody knows whether this was taken
         self.take(told["key"])
         return 204
+
+
+def _is_signed(signing: str, headers: dict[str, str], body: bytes) -> bool:
+    """Whether a message is new, and from whoever knows the signing secret."""
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    key = base64.b64decode(signing.removeprefix("whsec_"))
+    wanted = "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+    is_new = abs(int(headers["webhook-timestamp"]) - time.time()) <= 300
+    return is_new and wanted in headers["webhook-signature"].split()
 
 
 @dataclass
@@ -246,6 +280,9 @@ async def _drill(stack: Stack, vault: str, authority: str) -> int:
     ]
     receiver = owners[2]
     assert isinstance(receiver, Receiver)
+    receiver.idle = {
+        path: _idle(stack, f"http://127.0.0.1:{port}{path}") for path in map("/idle/{}".format, range(IDLE))
+    }
     server = await receiver.serve(port)
     until = time.monotonic() + INTERVAL_S * ROTATIONS + GRACE_S + 10
     print(f"calling for {until - time.monotonic():.0f} s; rotations after {INTERVAL_S}, {2 * INTERVAL_S}, … seconds")
@@ -255,26 +292,31 @@ async def _drill(stack: Stack, vault: str, authority: str) -> int:
                 group.create_task(owner.work(until))
         group.create_task(_watch(stack, owners, until))
     await asyncio.sleep(3)
-    return sum([_report(stack, owner) for owner in owners])
+    return sum([_report(stack, owner) for owner in owners]) + _report_idle(stack, [*receiver.idle.values()])
 
 
 def _owner(stack: Stack, owner: Owner, way: dict[str, str]) -> Owner:
-    made = stack.call(
-        "POST",
-        "/key/generate",
-        json={
-            "key_alias": f"drill-{owner.name}",
-            "max_budget": 50,
-            "auto_rotate": True,
-            "rotation_interval": "1m",
-            "grace_period": GRACE,
-            "rotation_delivery": [way],
-        },
-    )
+    made = _mint(stack, way, key_alias=f"drill-{owner.name}", max_budget=50)
     owner.secret, owner.key_id = made["key"], made["token_id"]
     if isinstance(owner, Receiver):
         owner.signing = made["rotation_delivery"][0]["signing_secret"]
     return owner
+
+
+def _idle(stack: Stack, url: str) -> Idle:
+    made = _mint(stack, {"type": "webhook", "url": url})
+    return Idle(made["token_id"], made["rotation_delivery"][0]["signing_secret"])
+
+
+def _mint(stack: Stack, way: dict[str, str], **more: Any) -> dict[str, Any]:
+    terms = {
+        "auto_rotate": True,
+        "rotation_interval": f"{INTERVAL_S // 60}m",
+        "grace_period": GRACE,
+        "rotation_delivery": [way],
+    }
+    made: dict[str, Any] = stack.call("POST", "/key/generate", json=terms | more)
+    return made
 
 
 async def _watch(stack: Stack, owners: list[Owner], until: float) -> None:
@@ -313,6 +355,21 @@ def _report(stack: Stack, owner: Owner) -> int:
         problems.append(bool(owner.forged))
     print(f"{'':9} {'as it should be' if not any(problems) else f'NOT as it should be: {problems}'}")
     return int(any(problems))
+
+
+def _report_idle(stack: Stack, keys: list[Idle]) -> int:
+    """Print how the keys fared that nobody calls with; 1 when something was wrong."""
+    wanted = list(range(1, ROTATIONS + 2))
+    wrong: list[str] = []
+    for key in keys:
+        rows = stack.call("GET", f"/key/info?key={key.key_id}")["info"]["versions"]
+        versions = sorted(row["version"] for row in rows)
+        if versions != wanted or sorted(key.taken.values()) != wanted[1:] or set(key.again) - {KILLED_AT}:
+            wrong.append(f"{key.key_id} versions {versions}, webhooks {key.taken}, again {key.again}")
+    messages, again = sum(len(key.taken) for key in keys), sum(len(key.again) for key in keys)
+    said = "as it should be" if not wrong else f"NOT as it should be: {wrong}"
+    print(f"{'idle':9} {len(keys)} keys, {messages} webhooks taken, {again} came again under the same id: {said}")
+    return int(bool(wrong))
 
 
 def main() -> None:

@@ -165,3 +165,62 @@ async def test_lists_are_narrowed(auth: Auth) -> None:
     assert await seen(team_admin["key"], key_hash=made["games"]["token_id"]) == set()
     assert await seen(org_admin["key"]) == {"k-search", "k-ads", "boss", "chief"}
     assert await seen(org_admin["key"], organization_id="other") == set()
+
+
+async def test_a_key_with_a_role_does_not_outlive_its_owner_and_its_end(auth: Auth) -> None:
+    await two_orgs(auth)
+    for user_id in ("u", "v"):
+        await auth.post("/user/new", {"user_id": user_id, "auto_create_key": False})
+        member = {"role": "admin", "user_id": user_id}
+        await auth.post("/team/member_add", {"team_id": "search", "member": member})
+    mine = await minted(auth, key_type="team_admin", team_id="search", user_id="u", duration="1h")
+    body = {"key": mine["key"]}
+    for change, field in (
+        ({"user_id": None}, "user_id"),
+        ({"user_id": "v"}, "user_id"),
+        ({"duration": None}, "duration"),
+        ({"duration": "2h"}, "duration"),
+        ({"duration": "90d", "user_id": "u"}, "duration"),
+    ):
+        for path in ("/key/update", "/key/regenerate"):
+            error = (await auth.post(path, {**body, **change}, key=mine["key"], status=403))["error"]
+            assert (error["code"], error["param"]) == ("not_allowed", field), (path, change)
+    bulk = await auth.post("/key/bulk_update", {"keys": [{**body, "user_id": None}]}, key=mine["key"])
+    assert bulk["failed_updates"][0]["param"] == "user_id"
+    shorter = await auth.post("/key/update", {**body, "duration": "30m", "user_id": "u"}, key=mine["key"])
+    assert shorter["expires"] < mine["expires"]
+
+    heir = await minted(auth, by=mine["key"], key_type="team_admin")
+    assert heir["expires"] == shorter["expires"], "no later than who made it"
+    assert any("the key that made it" in warning for warning in heir["warnings"])
+    brief = await minted(auth, by=mine["key"], key_type="viewer", duration="5m")
+    assert brief["expires"] < shorter["expires"]
+    assert brief["warnings"] == []
+    error = (await auth.post("/key/update", {"key": heir["token_id"], "duration": None}, key=mine["key"], status=403))[
+        "error"
+    ]
+    assert error["param"] == "duration", "nor is it lengthened afterwards"
+
+    application = await minted(auth, by=mine["key"], duration="90d")
+    assert (application["warnings"], application["role"]) == ([], None)
+    assert application["expires"] > shorter["expires"], "what administers nothing lives as long as it is told to"
+    longer = await minted(auth, team_id="search", duration="30d")
+    kept = await auth.post("/key/update", {"key": longer["token_id"], "duration": "20d"}, key=mine["key"])
+    assert shorter["expires"] < kept["expires"] < longer["expires"], "what lives longer may be brought forward"
+
+    ended = await auth.post("/team/member_delete", {"team_id": "search", "user_id": "u"})
+    assert mine["token_id"] in ended["deleted_keys"]
+    await auth.get("/key/list", key=mine["key"], status=401)
+
+
+async def test_who_may_change_users_may_change_whose_a_key_is(auth: Auth) -> None:
+    await two_orgs(auth)
+    await auth.post("/user/new", {"user_id": "u", "user_role": "internal_user", "auto_create_key": False})
+    member = {"role": "admin", "user_id": "u"}
+    await auth.post("/team/member_add", {"team_id": "search", "member": member})
+    mine = await minted(auth, key_type="team_admin", team_id="search", user_id="u", duration="1h")
+    admin = (await minted(auth, key_type="admin"))["key"]
+    free = await auth.post("/key/update", {"key": mine["token_id"], "user_id": None, "duration": None}, key=admin)
+    assert (free["user_id"], free["expires"]) == (None, None)
+    longer = await auth.post("/key/update", {"key": mine["token_id"], "duration": "90d"})
+    assert longer["expires"] is not None

@@ -1,18 +1,21 @@
 """Keys on real servers: settings, imports, owners, lists, and what is asked twice."""
 
 from collections.abc import AsyncGenerator
+from datetime import timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from services.auth.commits import Decide
 from services.auth.domain.key import living
 from services.auth.domain.key_state import KeyState
-from services.auth.domain.versions import decide_rehash
+from services.auth.domain.renewing import decide_rehash
 from services.auth.draws import Draws
 from services.auth.keys.managing import Keys
+from services.auth.rows.keys import status_of
 from services.auth.schemas.keys import GenerateKey
+from services.auth.store_keys import KeyFilter, KeyStatus
 from shared.access import Principal, SecretHasher
 from shared.bus import Bucket, Bus
 from shared.errors import ApiError
@@ -142,6 +145,57 @@ async def test_service_accounts(auth: Auth) -> None:
 # ---- reading several ---------------------------------------------------------------------------------
 
 
+async def test_the_status_of_a_key_and_the_filter_by_it_agree(auth: Auth) -> None:
+    names = ("active", "blocked", "revoked", "leaked", "ended", "both", "again", "deleted", "expired")
+    made = {name: await minted(auth, key_alias=name, duration="1h" if name == "expired" else None) for name in names}
+    for name in ("revoked", "leaked", "both", "again"):
+        await auth.post("/key/revoke", {"key_alias": name, "leaked": name == "leaked"})
+    for name in ("blocked", "both"):
+        await auth.post("/key/block", {"key_alias": name})
+    await auth.post("/key/regenerate", {"key_alias": "again"})
+    await auth.post("/key/delete", {"key_aliases": ["deleted"]})
+    await auth.post("/key/regenerate", {"key_alias": "ended", "grace_period": "1h"})
+    await auth.post("/key/revoke", {"key": made["ended"]["key"], "leaked": True})
+
+    async def seen(**query: str) -> dict[str, str]:
+        found = await auth.get("/key/list", {"return_full_object": "true", **query})
+        return {row["key_alias"]: row["status"] for row in found["keys"]}
+
+    expected = {
+        "active": {"active", "ended", "again", "expired"},
+        "blocked": {"blocked"},
+        "revoked": {"revoked", "leaked", "both"},
+        "deleted": {"deleted"},
+        "expired": set[str](),
+    }
+    for status, aliases in expected.items():
+        assert await seen(status=status) == dict.fromkeys(aliases, status)
+    views, later = auth.service.parts.views, auth.service.parts.clock.now() + timedelta(hours=2)
+    for status in expected:
+        states, _ = await views.keys(KeyFilter(status=cast("KeyStatus", status)), page=1, size=100, now=later)
+        assert {status_of(state, later) for state in states} <= {status}
+        assert ("expired" in {state.alias for state in states}) == (status == "expired")
+
+
+async def test_a_key_stays_where_it_is(auth: Auth) -> None:
+    await auth.post("/team/new", {"team_id": "search"})
+    await auth.post("/organization/new", {"organization_id": "acme", "organization_alias": "acme"})
+    in_team, in_org = await minted(auth, team_id="search"), await minted(auth, organization_id="acme")
+    bare = await minted(auth)
+    for made, field, wanted in (
+        (in_team, "team_id", None),
+        (in_team, "team_id", "other"),
+        (bare, "team_id", "search"),
+        (in_org, "organization_id", None),
+        (bare, "organization_id", "acme"),
+    ):
+        for path in ("/key/update", "/key/regenerate"):
+            answer = await auth.post(path, {"key": made["key"], field: wanted}, status=400)
+            assert (answer["error"]["code"], answer["error"]["param"]) == ("not_supported", field)
+    await auth.post("/key/update", {"key": bare["key"], "team_id": None, "organization_id": None})
+    await auth.post("/key/update", {"key": in_team["key"], "team_id": "search"})
+
+
 async def test_filters_and_orders_of_the_list(auth: Auth) -> None:
     made = {name: await minted(auth, key_alias=name) for name in ("beta", "alpha", "Gamma_1")}
     brief = await minted(auth, key_alias="brief", duration="1h")
@@ -154,7 +208,8 @@ async def test_filters_and_orders_of_the_list(auth: Auth) -> None:
 
     assert await seen() == ["brief", "Gamma_1", "beta"]
     assert await seen(status="active") == ["brief", "Gamma_1"]
-    assert await seen(status="revoked") == ["beta"]
+    assert await seen(status="blocked") == ["beta"]
+    assert await seen(status="revoked") == []
     assert await seen(status="deleted") == ["alpha"]
     assert await seen(status="expired") == []
     assert await seen(sort_by="key_alias", sort_order="asc") == ["beta", "brief", "Gamma_1"]

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from services.auth.api.operations import Ask, Body, Operation
+from services.auth.api.pace import Pace
 from services.auth.api.routes import routes
 from services.auth.domain.fields.base import Fields
 from services.auth.once import Once
-from services.auth.sealing import Sealer
 from services.auth.store_database import Database
 from services.auth.store_once import OnceStore
 from shared.access import Gatekeeper, Right
@@ -24,6 +24,7 @@ from shared.http import Health, internal_app
 from shared.ids import KeyId, OrgId, TeamId
 from shared.pg import migrate
 from shared.policy import KeyRecord
+from shared.sealing import Sealer
 from shared.telemetry import Metrics
 from tests.support.servers import PostgresServer
 
@@ -89,7 +90,8 @@ class Bench:
             Operation(path="/open", who="anybody", once=True, **base),
             Operation(path="/always", right=Right.KEY_WRITE, **base),
         ]
-        app = internal_app(health=Health(), metrics=Metrics(), gate=gate, routes=routes(gate, once, rows))
+        found = routes(gate, once, Pace(SystemClock()), rows)
+        app = internal_app(health=Health(), metrics=Metrics(), gate=gate, routes=found)
         client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://auth")  # pyright: ignore
         self.clients.append(client)
         return client

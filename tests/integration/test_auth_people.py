@@ -11,11 +11,11 @@ from services.auth.domain.stamp import Stamp
 from services.auth.domain.team import TeamState
 from services.auth.domain.user import UserState
 from shared.bus import Bucket, Bus
-from shared.events import AnyAuthEvent, KeyDeleted, TeamMembersSet, UserCreated
+from shared.events import AnyAuthEvent, KeyDeleted, TeamMembersChanged, UserCreated
 from shared.ids import TeamId, UserId
 from shared.policy import Revocation
 from shared.topology import REVOKED_BUCKET, key_kv
-from tests.support.auth import Auth, auth_running, migrated, settings_for
+from tests.support.auth import MASTER_KEY, Auth, auth_running, migrated, settings_for
 from tests.support.eventually import eventually
 from tests.support.servers import NatsServer
 
@@ -69,6 +69,7 @@ async def test_a_user_with_a_key(auth: Auth) -> None:
         ["t1"],
         "ann-key",
     )
+    assert (made["team_id"], made["warnings"]) == ("t1", [])
     assert await works(auth, made)
     info = await auth.get("/user/info", {"user_id": "ann"})
     assert info["user_info"]["user_email"] == "Ann@example.com"
@@ -166,7 +167,7 @@ async def test_members_come_and_go_with_their_keys(auth: Auth, proxy: Bus) -> No
     assert await entry(proxy, here) == "deleted"
     assert [await works(auth, one) for one in (here, there, service)] == [False, True, True]
     assert (await last_event(auth, f"key:{here['token_id']}")).cause == "the user ann was removed from the team t1"
-    assert isinstance(await last_event(auth, "team:t1"), TeamMembersSet)
+    assert isinstance(await last_event(auth, "team:t1"), TeamMembersChanged)
     gone = await auth.post("/team/member_delete", {"team_id": "t1", "user_id": "ann"}, status=404)
     never = await auth.post("/team/member_delete", {"team_id": "t1", "user_id": "who"}, status=404)
     assert str(gone).replace("ann", "who") == str(never)
@@ -179,6 +180,23 @@ async def test_members_come_and_go_with_their_keys(auth: Auth, proxy: Bus) -> No
     )
     assert [result["success"] for result in bulk["results"]] == [True, False, False]
     assert (bulk["successful_additions"], bulk["failed_additions"]) == (1, 2)
+    before = len(await auth.service.parts.commits._store.load("team:t1"))
+    crowd = [{"user_id": f"crowd-{n}"} for n in range(20)]
+    bulk = await auth.post("/team/bulk_member_add", {"team_id": "t1", "members": crowd})
+    assert bulk["successful_additions"] == 20
+    assert len(await auth.service.parts.commits._store.load("team:t1")) == before + 1, "one commit"
+    last = await last_event(auth, "team:t1")
+    assert [member.user_id for member in last.joined] == [one["user_id"] for one in crowd]
+
+
+async def test_the_key_of_a_user_in_several_teams_or_with_a_role(auth: Auth) -> None:
+    for team_id in ("t1", "t2"):
+        await auth.post("/team/new", {"team_id": team_id})
+    several = await auth.post("/user/new", {"teams": ["t1", "t2"]})
+    assert several["team_id"] is None
+    assert "none of the teams" in several["warnings"][0]
+    admin = await auth.post("/user/new", {"teams": ["t1"], "user_role": "proxy_admin"})
+    assert (admin["team_id"], admin["key_type"], admin["warnings"]) == (None, "admin", [])
 
 
 async def test_a_deleted_user(auth: Auth, proxy: Bus) -> None:
@@ -208,9 +226,10 @@ async def test_a_crash_between(nats: NatsServer, database: str) -> None:
         await auth.post("/team/new", {"team_id": "t1"})
         await auth.post("/user/new", {"user_id": "bob", "teams": ["t1"], "auto_create_key": False})
         left = await auth.post("/user/new", {"user_id": "ann", "teams": ["t1"]})
+        own = await auth.post("/key/generate", {"user_id": "ann"})
         keys = {
-            "left": await auth.post("/key/generate", {"team_id": "t1", "user_id": "ann"}),
-            "own": left,
+            "left": left,
+            "own": own,
             "gone": await auth.post("/key/generate", {"user_id": "bob"}),
         }
 
@@ -276,3 +295,115 @@ async def test_whose_user_is_seen(auth: Auth) -> None:
     await auth.get("/user/info", {"user_id": "bob"}, key=boss, status=404)
     await auth.post("/team/member_delete", {"team_id": "t2", "user_id": "bob"}, key=boss, status=404)
     assert (await auth.post("/team/member_delete", {"team_id": "t1", "user_id": "ann"}, key=boss))["deleted_keys"]
+
+
+ALICE = {
+    "user_id": "alice",
+    "user_email": "alice@corp.example",
+    "user_alias": "Alice the Boss",
+    "user_role": "proxy_admin",
+    "metadata": {"salary": 1},
+    "organizations": ["org-b"],
+    "auto_create_key": False,
+}
+HIDDEN = (
+    "user_alias",
+    "user_role",
+    "organizations",
+    "metadata",
+    "created_at",
+    "created_by",
+    "updated_at",
+    "updated_by",
+)
+
+
+async def two_orgs(auth: Auth) -> dict[str, str]:
+    """Organizations `org-a` with the team `a1`, and `org-b` with the user alice and the team `b1`; keys by role."""
+    for org in ("org-a", "org-b"):
+        await auth.post("/organization/new", {"organization_id": org, "organization_alias": org})
+    await auth.post("/team/new", {"team_id": "a1", "organization_id": "org-a"})
+    await auth.post("/team/new", {"team_id": "b1", "organization_id": "org-b"})
+    await auth.post("/user/new", ALICE | {"teams": ["b1"]})
+    keys: dict[str, str] = {}
+    for name, body in {
+        "team_a": {"key_type": "team_admin", "team_id": "a1"},
+        "org_a": {"key_type": "org_admin", "organization_id": "org-a"},
+        "org_b": {"key_type": "org_admin", "organization_id": "org-b"},
+        "team_b": {"key_type": "team_admin", "team_id": "b1"},
+    }.items():
+        keys[name] = (await auth.post("/key/generate", body))["key"]
+    return keys
+
+
+@pytest.mark.parametrize("who", ["team_a", "org_a"])
+async def test_adding_a_stranger_to_a_team_tells_nothing_of_them(auth: Auth, who: str) -> None:
+    key = (await two_orgs(auth))[who]
+
+    async def add(**member: str) -> dict[str, Any]:
+        return await auth.post("/team/member_add", {"team_id": "a1", "member": member}, key=key)
+
+    known, unknown = await add(user_id="alice"), await add(user_id="nobody")
+    blank = dict.fromkeys(HIDDEN)
+    assert known["updated_users"] == [{"user_id": "alice", "user_email": None, **blank}]
+    assert unknown["updated_users"] == [{"user_id": "nobody", "user_email": None, **blank}]
+    for member in (known | unknown)["members_with_roles"]:
+        assert member["user_email"] is None
+    for both in ({"user_id": "alice"}, {"user_id": "nobody"}, {"user_id": "bob"}):
+        body = {"team_id": "a1", "member": both | {"user_email": "alice@corp.example"}}
+        error = (await auth.post("/team/member_add", body, key=key, status=400))["error"]
+        assert "both take a role that holds everywhere" in error["message"]
+        bulk = {"team_id": "a1", "members": [body["member"]]}
+        (result,) = (await auth.post("/team/bulk_member_add", bulk, key=key))["results"]
+        assert (result["success"], result["user_id"]) == (False, both["user_id"])
+    bulk = {"team_id": "a1", "members": [{"user_id": "alice"}]}
+    (result,) = (await auth.post("/team/bulk_member_add", bulk, key=key))["results"]
+    assert (result["user_id"], result["user_email"]) == ("alice", None)
+    changed = {"team_id": "a1", "user_id": "alice", "role": "admin"}
+    assert (await auth.post("/team/member_update", changed, key=key))["user_email"] is None
+
+    info = await auth.get("/user/info", {"user_id": "alice"}, key=key)
+    assert info["user_info"] == {"user_id": "alice", "user_email": None, **blank}
+    assert [team["team_id"] for team in info["teams"]] == ["a1"]
+    team = await auth.get("/team/info", {"team_id": "a1"}, key=key)
+    assert [row["user_email"] for row in team["team_memberships"]] == [None, None]
+    users = (await auth.get("/user/list", key=key))["users"]
+    assert {row["user_id"]: row["user_email"] for row in users} == {"alice": None, "nobody": None}
+    for query in ({"user_email": "alice@"}, {"role": "proxy_admin"}, {"role": "internal_user"}, {"team": "b1"}):
+        assert (await auth.get("/user/list", query, key=key))["users"] == [], query
+    body = {"team_id": "a1", "user_id": "nobody", "key_type": "team_admin"}
+    refused = (await auth.post("/key/generate", body, key=key, status=400))["error"]
+    assert "internal_user" not in refused["message"]
+
+
+async def test_who_is_invited_by_address_is_shown_with_it(auth: Auth) -> None:
+    """And nothing else of them, whether they were known or not."""
+    keys = await two_orgs(auth)
+    for address in ("ALICE@corp.example", "new@corp.example"):
+        body = {"team_id": "a1", "member": {"user_email": address}}
+        (row,) = (await auth.post("/team/member_add", body, key=keys["team_a"]))["updated_users"]
+        assert row == {"user_id": row["user_id"], "user_email": address, **dict.fromkeys(HIDDEN)}
+    team = await auth.get("/team/info", {"team_id": "a1"}, key=keys["team_a"])
+    assert sorted(row["user_email"] for row in team["team_memberships"]) == ["alice@corp.example", "new@corp.example"]
+    info = await auth.get("/user/info", {"user_id": "alice"}, key=keys["team_a"])
+    assert info["user_info"]["user_email"] == "alice@corp.example"
+    found = (await auth.get("/user/list", {"user_email": "ALICE@"}, key=keys["team_a"]))["users"]
+    assert [row["user_id"] for row in found] == ["alice"]
+    changed = {"team_id": "a1", "user_id": "alice", "role": "admin"}
+    assert (await auth.post("/team/member_update", changed, key=keys["team_a"]))["user_email"] == "alice@corp.example"
+    again = {"team_id": "a1", "member": {"user_id": "alice", "role": "admin"}}
+    rows = (await auth.post("/team/member_add", again, key=keys["team_a"]))["members_with_roles"]
+    assert rows[0]["user_email"] == "alice@corp.example"
+
+
+async def test_a_user_is_seen_whole_everywhere_and_in_their_own_organization(auth: Auth) -> None:
+    keys = await two_orgs(auth)
+    for key in (MASTER_KEY, keys["org_b"]):
+        row = (await auth.get("/user/info", {"user_id": "alice"}, key=key))["user_info"]
+        assert {name: row[name] for name in ALICE if name != "auto_create_key"} == {
+            name: value for name, value in ALICE.items() if name != "auto_create_key"
+        }
+        listed = await auth.get("/user/list", {"role": "proxy_admin", "user_email": "alice", "team": "b1"}, key=key)
+        assert [one["user_id"] for one in listed["users"]] == ["alice"]
+    row = (await auth.get("/user/info", {"user_id": "alice"}, key=keys["team_b"]))["user_info"]
+    assert (row["user_email"], row["user_role"], row["metadata"]) == ("alice@corp.example", None, None)

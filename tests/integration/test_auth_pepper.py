@@ -1,6 +1,7 @@
 """Another pepper: secrets move to it as they are used, and the old one can go when nothing stands under it."""
 
 from collections.abc import AsyncGenerator
+from hashlib import sha256
 
 import msgspec
 import pytest
@@ -9,8 +10,9 @@ from shared.bus import Bucket, Bus
 from shared.clock import SystemClock
 from shared.events import SecretSeen, encode
 from shared.ids import EventId, uuid7
+from shared.sealing import REHASH, Sealer
 from shared.topology import KEYS_BUCKET, rehash_subject
-from tests.support.auth import Auth, auth_running, migrated, settings_for
+from tests.support.auth import auth_running, migrated, settings_for
 from tests.support.eventually import eventually
 from tests.support.servers import NatsServer
 
@@ -26,18 +28,19 @@ async def there(bus: Bus, name: str) -> bool:
     return await Bucket(bus, KEYS_BUCKET).get(name) is not None
 
 
-def seen(auth: Auth, key_id: str, secret: str) -> SecretSeen:
+def sealer() -> Sealer:
+    return Sealer({"p2": b"\xab" * 32, "p1": b"\xcd" * 32})
+
+
+def seen(key_id: str, secret: str) -> SecretSeen:
     """What a proxy says of a secret that it was called with."""
-    new, old = (name.removeprefix("s.").rpartition(".") for name in auth.service.parts.vault.names(secret))
     return SecretSeen(
         id=EventId(uuid7()),
         at=SystemClock().now(),
         source="proxy/test",
         key_id=key_id,  # pyright: ignore[reportArgumentType]
-        old_label=old[0],
-        old_digest=old[2],
-        label=new[0],
-        digest=new[2],
+        old_label="p1",
+        sealed=sealer().seal(REHASH, key_id, sha256(secret.encode()).digest()),
     )
 
 
@@ -58,7 +61,7 @@ async def test_secrets_move_as_they_are_used(nats: NatsServer, database: str, pr
 
         names = auth.service.parts.vault.names(used["key"])
         for made in (used, dead):
-            event = seen(auth, made["token_id"], made["key"])
+            event = seen(made["token_id"], made["key"])
             await proxy.publish(rehash_subject(made["token_id"]), encode(event), msg_id=event.id)
         await eventually(lambda: there(proxy, names[0]))
 
@@ -87,6 +90,34 @@ async def test_secrets_move_as_they_are_used(nats: NatsServer, database: str, pr
         assert log["audit_logs"][0]["updated_values"] == {"pepper": "p2", "version": 1}
 
 
+async def test_nobody_gives_a_key_a_secret_of_their_choice(nats: NatsServer, database: str, proxy: Bus) -> None:
+    """Who may write into the work of proxies, and even has the peppers, but not the secret."""
+    settings = settings_for(nats, await migrated(database))
+    async with auth_running(settings) as auth:
+        await auth.ready()
+        made = await auth.post("/key/generate", {"key_type": "admin"})
+        label, digest = auth.service.parts.vault.names(made["key"])[0].removeprefix("s.").split(".")
+        chosen = "sk-chosen-by-somebody-else-000001"
+        envelope = {"type": "secret.seen.v1", "id": uuid7(), "at": SystemClock().now(), "source": "proxy/test"}
+        mine = seen(made["token_id"], chosen)
+        earlier = {"old_digest": digest, "label": label, "digest": auth.service.parts.vault.hasher.digest(chosen)}
+        for body in (
+            encode(mine),
+            encode(msgspec.structs.replace(mine, old_label=label)),
+            msgspec.json.encode(envelope | {"key_id": made["token_id"], "old_label": label} | earlier),
+        ):
+            await proxy.publish(rehash_subject(made["token_id"]), body, msg_id=uuid7())
+
+        async def dealt_with() -> bool:
+            page = await auth.get_text("/metrics")
+            counted = ('{outcome="ignored"} 1', '{outcome="refused"} 1')
+            return all(f"tundish_auth_rehashed_total{one}" in page for one in counted)
+
+        await eventually(dealt_with)
+        await auth.get("/key/list", key=made["key"])
+        await auth.get("/key/list", key=chosen, status=401)
+
+
 async def test_a_pepper_that_is_needed_and_missing_is_an_error(nats: NatsServer, database: str) -> None:
     settings = settings_for(nats, await migrated(database))
     async with auth_running(settings) as auth:
@@ -110,21 +141,28 @@ async def test_only_what_stands_as_it_was_said_moves(nats: NatsServer, database:
         await auth.post("/key/block", {"key": revoked["token_id"]})
     async with auth_running(settings) as auth:
         await auth.ready()
-        event = seen(auth, made["token_id"], made["key"])
-        blocked = seen(auth, revoked["token_id"], revoked["key"])
+        event = seen(made["token_id"], made["key"])
+        blocked = seen(revoked["token_id"], revoked["key"])
         replace = msgspec.structs.replace
-        for wrong in (
-            replace(event, label="p1"),
-            replace(event, digest="short"),
-            replace(event, old_digest="00" * 32),
-            replace(event, key_id="key_never"),
-            blocked,
-        ):
+        never = seen("key_never", made["key"])
+        others = seen(made["token_id"], revoked["key"])
+        short = sealer().seal(REHASH, made["token_id"], b"short")
+        stranger = Sealer({"p2": b"x" * 32}).seal(REHASH, made["token_id"], sha256(b"sk-mine").digest())
+        refused = (
+            replace(event, old_label="p2"),
+            replace(event, old_label="p9"),
+            replace(event, key_id=revoked["token_id"]),
+            replace(event, sealed=b""),
+            replace(event, sealed=short),
+            replace(event, sealed=stranger),
+        )
+        for wrong in (*refused, never, others, blocked):
             await proxy.publish(rehash_subject(wrong.key_id), encode(wrong), msg_id=uuid7())
         await proxy.publish(rehash_subject("x"), b"{}", msg_id=uuid7())
         await proxy.publish(rehash_subject(event.key_id), encode(event), msg_id=uuid7())
         name = auth.service.parts.vault.names(made["key"])[0]
         await eventually(lambda: there(proxy, name))
         page = await auth.get_text("/metrics")
-        assert 'tundish_auth_rehashed_total{outcome="ignored"} 5' in page
+        assert 'tundish_auth_rehashed_total{outcome="ignored"} 3' in page
+        assert 'tundish_auth_rehashed_total{outcome="refused"} 6' in page
         assert 'tundish_auth_rehashed_total{outcome="moved"} 1' in page

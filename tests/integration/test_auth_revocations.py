@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 import msgspec
@@ -9,8 +10,10 @@ import pytest
 
 from services.auth.domain.records import Records
 from shared.bus import Bucket, Bus
+from shared.clock import SystemClock
+from shared.ids import OrgId, TeamId
 from shared.policy import Revocation
-from shared.topology import KEYS_BUCKET, REVOKED_BUCKET, key_kv
+from shared.topology import KEYS_BUCKET, REVOKED_BUCKET, key_kv, org_kv, team_kv
 from tests.support.auth import Auth, auth_running, migrated, settings_for
 from tests.support.clock import FakeClock
 from tests.support.eventually import eventually
@@ -53,6 +56,38 @@ async def events(auth: Auth, made: dict[str, str]) -> list[str]:
     """Names of the events of a key that the table holds."""
     store = auth.service.parts.commits._store
     return [type(event).__name__ for event in await store.load(f"key:{made['token_id']}")]
+
+
+class Ahead(SystemClock):
+    """The clock of a machine that runs two seconds ahead."""
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=2)
+
+
+async def test_an_unblock_by_another_auth_whose_clock_is_behind(nats: NatsServer, database: str, proxy: Bus) -> None:
+    """It lifts what stands, and nobody blocks again for the entry's sake."""
+    settings = settings_for(nats, await migrated(database))
+    async with auth_running(settings, Ahead()) as first, auth_running(settings) as second:
+        await first.ready()
+        await second.ready()
+        made = await first.post("/key/generate", {})
+        await first.post("/team/new", {"team_id": "t1"})
+        await first.post("/organization/new", {"organization_id": "acme", "organization_alias": "acme"})
+        things = {
+            key_kv(made["token_id"]): ("key", {"key": made["token_id"]}),
+            team_kv(TeamId("t1")): ("team", {"team_id": "t1"}),
+            org_kv(OrgId("acme")): ("organization", {"organization_id": "acme"}),
+        }
+        for name, (thing, body) in things.items():
+            await first.post(f"/{thing}/block", body)
+            freed = await second.post(f"/{thing}/unblock", body)
+            assert (freed["blocked"], freed["warnings"]) == (False, []), thing
+            assert await entry(proxy, name) is None, thing
+        for auth in (first, second):
+            parts = auth.service.parts
+            assert await parts.revocations.reconcile(auth.service.parts.relay._records) == 0
+        assert (await events(second, made))[-1] == "KeyUnblocked"
 
 
 async def test_block_and_unblock(auth: Auth, proxy: Bus) -> None:

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import asyncpg
 import msgspec
 import pytest
 
-from services.auth.commits import Commits
-from services.auth.domain import budget_object
+from services.auth.commits import ATTEMPTS_MAX, Commits
+from services.auth.domain import budget_object, renewing
 from services.auth.domain import key as domain
 from services.auth.domain import org as org_domain
 from services.auth.domain.budget import BudgetPatch
@@ -17,6 +19,7 @@ from services.auth.domain.budget_object import Attached, BudgetState, DefineBudg
 from services.auth.domain.key import IssueKey, UpdateKey
 from services.auth.domain.key_state import HashedSecret, KeyState
 from services.auth.domain.org import CreateOrg, OrgState
+from services.auth.domain.rates import RatePatch
 from services.auth.domain.scope import MoneyChange, ScopeChange
 from services.auth.domain.stamp import Stamp
 from services.auth.store import BudgetInUse, Duplicate, EventStore, NoSuchBudget
@@ -131,6 +134,131 @@ async def test_two_writers_of_one_stream(db: Database) -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(commits.key(KeyId("key_1"), block, actor="x")) for _ in range(5)]
     assert all(task.result().position is None for task in tasks), "blocking twice makes no event"
+
+
+async def folded(store: EventStore, stream_id: str) -> tuple[KeyState, int]:
+    """(the state of a key by all of its events, their number)."""
+    history = await store.load(stream_id)
+    state: KeyState | None = None
+    for event in history:
+        state = domain.evolve(state, event)
+    assert state is not None
+    return state, len(history)
+
+
+class Unread(EventStore):
+    """A store that counts how often a whole stream is read."""
+
+    loads = 0
+
+    async def load(self, stream_id: str) -> list[AnyAuthEvent]:
+        self.loads += 1
+        return await super().load(stream_id)
+
+
+def noting(number: float, state: KeyState | None, stamp: Stamp) -> list[AnyAuthEvent]:
+    """Notes whose keys have no order, and whose numbers are of every kind."""
+    metadata: dict[str, object] = {"z": number, "a": [number, -0.0, 1e300, 2**60, None, {"é": "\u2028"}]}
+    change = ScopeChange(
+        metadata=metadata,
+        model_aliases={"z": "m", "a": "n"},
+        tags=(f"t{number}",),
+        rates=RatePatch(rpm=int(number) + 1, model_tpm={"z": 2, "a": 1}),
+        money=MoneyChange(patch=BudgetPatch(limit_nusd=int(number * 10) + 5, duration="30d", zone="Europe/Berlin")),
+    )
+    expires_at = CLOCK.now() + timedelta(days=number, microseconds=1)
+    update = UpdateKey(account=AccountId(f"a{number}"), change=change, expires_at=expires_at)
+    return domain.decide_update(state, update, stamp)
+
+
+def minting(n: int, state: KeyState | None, stamp: Stamp) -> list[AnyAuthEvent]:
+    secret = HashedSecret(label="p1", digest=f"{n:064x}", hint="sk-...0000")
+    return renewing.decide_mint(domain.living(state), renewing.Mint(secret=secret, shown=True, grace_s=60), stamp)
+
+
+async def test_a_key_is_folded_on_from_its_row(db: Database) -> None:
+    """What the row says is what all events lead to, so the stream is not read again."""
+    store = Unread(db)
+    commits = Commits(store, CLOCK, "auth/test")
+    key_id, stream = KeyId("key_1"), "key:key_1"
+
+    async def same() -> None:
+        assert await store.key("key_1") == await folded(EventStore(db), stream)
+
+    await mint(db, issue(1, alias="one"))
+    steps: list[partial[list[AnyAuthEvent]]] = [
+        *(partial(noting, number) for number in (0.5, 1.0, 1e2, 3)),
+        partial(domain.decide_block),
+        partial(domain.decide_unblock, entry=None),
+        *(partial(minting, n) for n in (100, 101)),
+        partial(domain.decide_delete),
+    ]
+    for step in steps:
+        change = await commits.key(key_id, step, actor="ada")
+        assert change.position is not None
+        await same()
+    assert store.loads == 0, "the stream is never read whole"
+
+
+@pytest.mark.parametrize(
+    "older",
+    [
+        "shape = 'other'",
+        "shape = NULL",
+        "version = version - 1",
+        "version = NULL, body = '{}'",
+        "shape = 'other', body = '{\"of\": \"another program\"}'",
+    ],
+)
+async def test_a_row_that_says_something_else_is_made_anew(db: Database, database: str, older: str) -> None:
+    await mint(db, issue(1))
+    store = Unread(db)
+    commits = Commits(store, CLOCK, "auth/test")
+    connection = await asyncpg.connect(database, server_settings={"search_path": "auth"})
+    try:
+        await connection.execute(f"UPDATE key_view SET {older}")
+    finally:
+        await connection.close()
+    change = await commits.key(KeyId("key_1"), domain.decide_block, actor="ada")
+    assert (change.state.blocked, store.loads) == (True, 1)
+    assert await store.key("key_1") == await folded(EventStore(db), "key:key_1") == (change.state, 3)
+
+
+async def test_who_is_never_fast_enough_pauses_and_gives_up(db: Database) -> None:
+    await mint(db, issue(1))
+    pauses: list[int] = []
+
+    async def pause(attempts: int) -> None:
+        pauses.append(attempts)
+
+    faster = Commits(EventStore(db), CLOCK, "auth/fast")
+
+    class Late(EventStore):
+        """Whenever something is appended, somebody else was here in the meantime."""
+
+        late = True
+
+        async def append(self, *args: Any, **more: Any) -> int:
+            if self.late:
+                toggle = partial(domain.decide_unblock, entry=None) if len(pauses) % 2 else domain.decide_block
+                await faster.key(KeyId("key_1"), toggle, actor="bob")
+            return await super().append(*args, **more)
+
+    store = Late(db)
+    slow = Commits(store, CLOCK, "auth/slow", pause=pause)
+    with pytest.raises(VersionConflict):
+        await slow.key(KeyId("key_1"), partial(noting, 1), actor="ada")
+    assert pauses == list(range(1, ATTEMPTS_MAX))
+    store.late = False
+    assert (await slow.key(KeyId("key_1"), partial(noting, 1), actor="ada")).position is not None
+
+
+async def test_ten_changes_of_one_key_at_a_time_are_all_made(db: Database) -> None:
+    await mint(db, issue(1))
+    commits = Commits(EventStore(db), CLOCK, "auth/test")
+    async with asyncio.TaskGroup() as group:
+        made = [group.create_task(commits.key(KeyId("key_1"), partial(noting, n), actor="x")) for n in range(1, 7)]
+    assert all(task.result().position is not None for task in made)
 
 
 async def test_what_names_a_budget_object_holds_it(db: Database) -> None:

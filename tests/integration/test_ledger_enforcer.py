@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from shared import allotment
-from shared.allotment import Ack, Answer, NotActive, Row
+from shared.allotment import Ack, Answer, NotActive, Reply, Row
 from shared.errors import Conflict, TundishError
 from shared.events import LedgerEpoch, encode, usage_batch
 from shared.ids import uuid7
@@ -275,3 +275,26 @@ async def test_a_log_shorter_than_what_was_folded_stops_the_enforcer(town: Town)
     town.server.start()
     with pytest.raises(TundishError, match="has lost what it had acknowledged"):
         await asyncio.wait_for(enforcer.fatal, WITHIN_S)
+
+
+async def test_what_somebody_had_put_into_the_logs_by_a_reply_subject_stops_nobody(town: Town) -> None:
+    rev = await town.decided(key_issued(), budget_set(budget(KEY, 100)))
+    enforcer = await (await town.enforcer()).active()
+    assert (await town.ask(ask(10, rev=rev))).granted == 10
+    state = enforcer.office.state
+    decided = state.grant_seq
+    for reply in ("auth.evil.v1.ack", grant_subject(0, "evil")):
+        await town.proxy.send("$KV.objects.mine.one", b"x", reply=reply)
+    await eventually(lambda: state.grant_seq > decided and state.auth_pos > rev)
+    granted: list[Reply] = []
+
+    async def grants() -> bool:
+        """The word of an enforcer whose append met the stranger is to ask again."""
+        reply = await town.send(ask(5, serial=2 + len(granted)))
+        granted.append(reply)
+        return isinstance(reply, Answer) and reply.granted == 5
+
+    await eventually(grants)
+    other = await town.enforcer()
+    await eventually(lambda: other.office.reader.caught_up)
+    assert other.office.state.grant_seq == state.grant_seq

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from shared.events import (
-    BudgetSignal,
+    AnyBudgetSignal,
     SignalPublished,
     ThresholdCrossed,
     decode_signal,
@@ -27,10 +27,10 @@ async def town(nats: NatsServer) -> AsyncIterator[Town]:
         yield made
 
 
-async def signals(town: Town) -> list[BudgetSignal]:
+async def signals(town: Town) -> list[AnyBudgetSignal]:
     found = [decode_signal(data) for data in await town.stored(SIGNALS, "signal.>")]
-    assert all(isinstance(one, BudgetSignal) for one in found)
-    return [one for one in found if isinstance(one, BudgetSignal)]
+    assert all(isinstance(one, AnyBudgetSignal) for one in found)
+    return [one for one in found if isinstance(one, AnyBudgetSignal)]
 
 
 async def level_is(town: Town, account: str, state: str) -> bool:

@@ -18,6 +18,7 @@ from shared.clock import SystemClock
 from shared.events import SecretSeen
 from shared.ids import KeyId, OrgId, TeamId
 from shared.policy import KeyRecord, OrgRecord, Revocation, SecretRecord, TeamRecord
+from shared.sealing import REHASH, Sealer
 from shared.tasks import Supervisor
 from shared.topology import (
     APPLIED_SUBJECT,
@@ -31,7 +32,8 @@ from shared.topology import (
 )
 from tests.support.servers import NatsServer
 
-PEPPERS = SecretHasher({"p2": b"2" * 32, "p1": b"1" * 32})
+PEPPER_BYTES = {"p2": b"2" * 32, "p1": b"1" * 32}
+PEPPERS = SecretHasher(PEPPER_BYTES)
 SECRET = "sk-under-an-older-pepper"
 NEW, OLD = PEPPERS.entries(SECRET)
 KEY, TEAM, ORG = KeyId("k1"), TeamId("t1"), OrgId("o1")
@@ -75,7 +77,7 @@ async def town(nats: NatsServer) -> AsyncIterator[Town]:
         await keys.put(name, msgspec.json.encode(record))
     directory = Directory(proxy, PEPPERS, 1)
     applied = Applied(proxy, directory.revoked, SystemClock(), "me")
-    rehash = Rehash(proxy, SystemClock(), "me", directory.forget)
+    rehash = Rehash(proxy, SystemClock(), Sealer(PEPPER_BYTES), "me", directory.forget)
     directory.outdated = rehash.seen
     for name, work in (("k", directory.keys.run), ("r", directory.revoked.run), ("a", applied.run), ("h", rehash.run)):
         tasks.keep(name, work)
@@ -119,5 +121,7 @@ async def test_a_secret_under_an_older_pepper_becomes_work_for_auth(town: Town) 
             fetched += [message.data for message, _ in got]
             await queue.ack([reply for _, reply in got])
     (seen,) = (msgspec.json.decode(data, type=SecretSeen) for data in fetched)
-    assert (seen.key_id, f"s.{seen.old_label}.{seen.old_digest}", f"s.{seen.label}.{seen.digest}") == (KEY, OLD, NEW)
+    assert (seen.key_id, seen.old_label) == (KEY, OLD.split(".")[1])
+    inner = Sealer(PEPPER_BYTES).open(REHASH, KEY, seen.sealed)
+    assert PEPPERS.digest_of_sha256(inner, seen.old_label) == OLD.rpartition(".")[2], "and auth finds out the new name"
     assert SECRET.encode() not in fetched[0]

@@ -365,6 +365,12 @@ async def test_regenerated_the_old_one_ends_now_or_after_its_grace(auth: Auth) -
     assert first["token_id"] == made["token_id"]
     assert await versions_of(auth, made["token_id"]) == {1: "overlap", 2: "current"}
     second = await auth.post(f"/key/{made['token_id']}/regenerate", {"new_key": "sk-chosen-by-me-0123"})
+    weak = "sk-" + "abcd" * 10
+    refused = await auth.post("/key/generate", {"key_type": "admin", "key": weak}, status=400)
+    assert (refused["error"]["param"], weak in str(refused)) == ("key", False)
+    admin = await auth.post("/key/generate", {"key_type": "admin"})
+    refused = await auth.post(f"/key/{admin['token_id']}/regenerate", {"new_key": weak}, status=400)
+    assert (refused["error"]["param"], weak in str(refused)) == ("new_key", False)
     assert second["key"] == "sk-chosen-by-me-0123"
     assert await versions_of(auth, made["token_id"]) == {1: "retired", 2: "retired", 3: "current"}
     for dead in (made["key"], first["key"]):

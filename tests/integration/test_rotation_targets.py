@@ -20,7 +20,7 @@ from services.auth.rotation.targets.addresses import Address
 from services.auth.rotation.targets.calling import client
 from services.auth.rotation.targets.courier import REPLY_BYTES_MAX, DeliveryError, Owner, Parcel
 from services.auth.rotation.targets.key_vault import KeyVault
-from services.auth.rotation.targets.kubernetes import Cluster, Kubernetes
+from services.auth.rotation.targets.kubernetes import Cluster, Kubernetes, names_of
 from services.auth.rotation.targets.webhook import Webhook
 from shared.azure import AzureIdentity
 from shared.clock import SystemClock
@@ -93,6 +93,16 @@ async def test_only_success_counts_and_redirects_are_not_followed(
     with pytest.raises(DeliveryError, match=str(status)):
         await webhook.deliver(Target(kind="webhook", place=receiver.url + "/"), parcel())
     assert len(receiver.got) == 1
+
+
+async def test_no_webhook_sees_the_cookies_of_another_one(webhook: Webhook, receiver: Receiver) -> None:
+    async with receiving() as other:  # the same address
+        for cookie in ("session=of-the-first; Path=/", "\u00ff\u00fe=x"):
+            other.answer = lambda _request, cookie=cookie: (200, {"set-cookie": cookie}, b"")
+            await webhook.deliver(Target(kind="webhook", place=other.url + "/"), parcel())
+            await webhook.deliver(Target(kind="webhook", place=receiver.url + "/"), parcel())
+    assert len(receiver.got) == 2
+    assert not any("cookie" in request.headers for request in receiver.got)
 
 
 async def test_a_long_answer_is_not_read_to_its_end(webhook: Webhook, receiver: Receiver) -> None:
@@ -222,7 +232,7 @@ class Api:
     """As much of the API server as two verbs on one Secret take."""
 
     def __init__(self) -> None:
-        self.annotations = {"tundish.io/key": "team-search"}
+        self.annotations = {"tundish.io/key": "default/search/team-search"}
         self.data = {"OTHER": "b3RoZXI="}
         self.revision = 7
 
@@ -256,9 +266,10 @@ async def test_an_entry_of_a_secret_in_the_cluster(tmp_path: Path) -> None:
         assert await courier.deliver(target, parcel()) == "8", "it is there already"
         assert [one.method for one in server.got].count("PATCH") == 1
 
-        for annotations in ({}, {"tundish.io/key": "another"}):
-            api.annotations = annotations
-            with pytest.raises(DeliveryError, match="not of this key"):
+        said = "tundish.io/key=key_1 or tundish.io/key=default/search/team-search"
+        for value in (None, "another", "team-search", "default/team-search", "other/search/team-search", ""):
+            api.annotations = {} if value is None else {"tundish.io/key": value}
+            with pytest.raises(DeliveryError, match=said):
                 await courier.deliver(target, parcel("sk-next", 3))
         api.annotations = {"tundish.io/key": "key_1"}
         await courier.deliver(target, parcel("sk-next", 3))
@@ -268,6 +279,21 @@ async def test_an_entry_of_a_secret_in_the_cluster(tmp_path: Path) -> None:
         with pytest.raises(DeliveryError, match="Role"):
             await courier.check(target, OWNER)
         await courier.close()
+
+
+@pytest.mark.parametrize(
+    ("team_id", "alias", "names"),
+    [
+        ("search", "app", ("key_1", "default/search/app")),
+        (None, "app", ("key_1", "default/app")),
+        (None, "search/app", ("key_1",)),
+        ("search", None, ("key_1",)),
+    ],
+)
+def test_the_names_of_a_key_in_an_annotation_are_nobody_elses(
+    team_id: str | None, alias: str | None, names: tuple[str, ...]
+) -> None:
+    assert names_of(Owner(key_id=KeyId("key_1"), org_id="default", team_id=team_id, alias=alias)) == names
 
 
 async def test_outside_of_a_cluster_it_is_refused() -> None:

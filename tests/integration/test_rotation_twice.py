@@ -18,7 +18,7 @@ from shared.bus import Bus, Tail
 from shared.events import KeySecretMinted, RotationDue, decode_auth, encode
 from shared.ids import KeyId, OrgId
 from shared.rotation import due_event_id
-from shared.topology import AUTH, rotation_subject
+from shared.topology import AUTH, ROTATION_DURABLE, WORK, rotation_subject
 from tests.integration.test_auth_resets import joined
 from tests.support import books, timetable
 from tests.support.auth import Auth, auth_running, migrated, settings_for
@@ -131,7 +131,9 @@ class Fleet:
 
     async def work_is_done(self) -> bool:
         """Whether no due instant waits for an auth any more."""
-        return await self.town.work() == []
+        raw = await self.town.admin.api(f"CONSUMER.INFO.{WORK}.{ROTATION_DURABLE}", b"")
+        told = msgspec.json.decode(raw)
+        return (told["num_pending"], told["num_ack_pending"]) == (0, 0)
 
 
 async def _is_scheduled(node: timetable.Node) -> bool:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from services.scheduler.app import run
@@ -15,7 +16,7 @@ from shared.bus import Bucket
 from shared.clock import SystemClock
 from shared.events import BudgetExceeded, KeyDeleted, KeyLeaked, RotationFailed
 from shared.ids import AccountId, EventId, KeyId, OrgId, TeamId, uuid7
-from shared.policy import ScopeKind
+from shared.policy import Reach, Role, ScopeKind
 from shared.settings import Env
 from shared.topology import REVOKED_BUCKET
 from tests.support.eventually import eventually
@@ -109,6 +110,54 @@ async def test_the_schedule_is_narrowed_by_reach(town: Town) -> None:
         assert (await at.ask("/rotation/schedule", limit=1)).json()["error"]["code"] == "unknown_parameter"
 
 
+async def test_keys_of_administrators_are_not_shown_to_those_who_reach_less(town: Town) -> None:
+    """A key with the reach `all` stands in `default`, one with the reach `org` beside the teams."""
+    keys = await give_all(town.admin, "default", "team_1")
+    reaches: dict[str, tuple[Role, Reach, str | None]] = {
+        "k_all": ("admin", "all", None),
+        "k_org": ("org_admin", "org", None),
+        "k_wide": ("org_admin", "org", "team_1"),
+        "k_team": ("team_admin", "team", "team_1"),
+    }
+    for number, (key_id, (role, reach, team_id)) in enumerate(reaches.items(), 1):
+        made = issued(key_id, org_id="default", team_id=team_id)
+        made = msgspec.structs.replace(made, role=role, reach=reach)
+        await town.decided(made, scheduled(key_id, f"{number}d", anchor=LATER))
+        leaked = KeyLeaked(**key_signal(key_id, "default", team_id), action="revoked", reporter="r")
+        await town.signalled("key.leaked", "key", key_id, leaked)
+        await town.signalled("budget.exceeded", "key", key_id, exceeded("key", key_id))
+    await town.decided(KeyDeleted(**told(START), key_id=KeyId("k_all")))
+    unknown = KeyLeaked(**key_signal("k_unknown", "default", "team_1"), action="revoked", reporter="r")
+    await town.signalled("key.leaked", "key", "k_unknown", unknown)
+    async with door(town) as at:
+        await at.ready()
+        for name, expected in {
+            "admin": ["k_org", "k_wide", "k_team"],
+            "org_admin": ["k_org", "k_wide", "k_team"],
+            "org_viewer": ["k_org", "k_wide", "k_team"],
+            "team_admin": ["k_team"],
+            "team_viewer": ["k_team"],
+        }.items():
+            assert await seen(at, "/rotation/schedule", keys[name], "key_id") == expected, name
+            told_of = [*(["k_all"] if name == "admin" else []), *expected]
+            told_of += ["k_unknown"] if name == "admin" else []
+            assert sorted(await seen(at, "/alerts", keys[name], "scope_id", kind="key")) == sorted(told_of), name
+            spent = await seen(at, "/alerts", keys[name], "scope_id", kind="budget", scope="key:k_all")
+            assert spent == (["k_all"] if name == "admin" else []), name
+
+
+async def test_a_key_of_an_administrator_is_not_in_the_schedule_of_the_built_in_organization(town: Town) -> None:
+    keys = await give_all(town.admin, "default", "team_1")
+    made = msgspec.structs.replace(issued("k_all", org_id="default", team_id=None), role="admin", reach="all")
+    await town.decided(made, scheduled("k_all", "1d", anchor=LATER))
+    async with door(town) as at:
+        await at.ready()
+        assert await seen(at, "/rotation/schedule", keys["admin"], "key_id") == ["k_all"]
+        for name in ("org_admin", "org_viewer", "team_admin"):
+            page = await at.get("/rotation/schedule", keys[name], key_id="k_all")
+            assert (page["data"], page["total_count"]) == ([], 0), name
+
+
 async def test_status_and_metrics_take_the_reach_all(town: Town) -> None:
     keys = await give_all(town.admin, "org_1", "team_1")
     await town.decided(issued(), scheduled(anchor=LATER))
@@ -185,7 +234,9 @@ def key_signal(key_id: str, org_id: str, team_id: str | None) -> dict[str, Any]:
 
 async def test_alerts_are_the_newest_signals_within_reach(town: Town) -> None:
     keys = await give_all(town.admin, "org_1", "team_1")
-    await town.decided(team(), team("team_2"), issued("k_gone"), KeyDeleted(**told(START), key_id=KeyId("k_gone")))
+    await town.decided(
+        team(), team("team_2"), issued("k_own"), issued("k_gone"), KeyDeleted(**told(START), key_id=KeyId("k_gone"))
+    )
     spent: tuple[tuple[ScopeKind, str], ...] = (
         ("org", "org_1"), ("org", "org_2"), ("team", "team_1"), ("team", "team_2"), ("key", "k_gone"),
     )  # fmt: skip

@@ -88,7 +88,7 @@ async def test_it_serves_ends_in_order_and_shares_its_port_with_nobody(
     port = free_port()
     first = Process(database, nats, port)
     processes.append(first)
-    checks = ("postgres", "ticking", "nats", "mirror", "timetable")
+    checks = ("postgres", "ticking", "nats", "mirror", "timetable", "clock")
     assert await first.readiness(200) == dict.fromkeys(checks, "ok")
     second = Process(database, nats, port)
     processes.append(second)

@@ -310,3 +310,34 @@ async def test_a_row_is_unique_per_key_and_instant(town: Town) -> None:
     await town.sql(row, START)
     with pytest.raises(asyncpg.UniqueViolationError):
         await town.sql(row, START)
+
+
+async def test_a_clock_that_is_ahead_decides_nothing(town: Town) -> None:
+    clock, right = FakeClock(START), FakeClock(START)
+    node = await town.node(clock)
+    node.database_clock = right
+    await town.decided(issued(), scheduled())
+    clock.advance(365 * 86_400)
+    assert await node.tick() == 0
+    assert "ahead" in (node.rotator.problem() or "")
+    right.advance(90)
+    clock.advance(right.now().timestamp() - clock.now().timestamp())
+    assert await node.tick() == 1
+    assert node.rotator.problem() is None
+    assert await due(town) == [(KEY, 1.0)]
+    clock.advance(60)
+    right.advance(60 + 3_600)
+    assert await node.tick() == 0
+    assert "behind" in (node.rotator.problem() or "")
+    clock.advance(3_600)
+    assert await node.tick() == 1
+    assert await due(town) == [(KEY, 1.0), (KEY, 62.0)]
+
+
+async def test_what_is_no_event_of_auth_is_passed_over(town: Town) -> None:
+    clock = FakeClock(START)
+    node = await town.node(clock)
+    await town.admin.publish("auth.evil.v1.ack", b'{"stream":"KV_objects","seq":1}')
+    await town.decided(issued(), scheduled())
+    clock.advance(61)
+    assert await node.tick() == 1

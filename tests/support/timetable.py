@@ -75,9 +75,12 @@ class Node:
 
     def __init__(self, database: str, bus: Bus, clock: Clock, name: str) -> None:
         self.bus = bus
+        self.clock = clock
+        self.database_clock: Clock | None = None
+        """The same as this node's, unless a test says otherwise."""
         self.store = Store(database, name)
         self.rotations = RotationStore(self.store)
-        self.projection = Projection(self.rotations)
+        self.projection = Projection(self.rotations, Metrics())
         self.metrics = Metrics()
         self.rotator = Rotator(
             self.rotations,
@@ -86,9 +89,13 @@ class Node:
             source=name,
             may_run=lambda: True,
             rotations=self.metrics.counter("rotations_total", "", "what"),
+            common_time=self._time,
         )
         self.tasks = Supervisor()
         self.tasks.keep("timetable", lambda: self.projection.run(bus))
+
+    async def _time(self) -> datetime:
+        return (self.database_clock or self.clock).now()
 
     async def tick(self) -> int:
         """What the clock does every second; how many due rotations were told."""

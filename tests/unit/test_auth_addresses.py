@@ -1,6 +1,10 @@
 """Where webhooks may lead: every spelling of an address that is not of the public Internet is refused."""
 
+import asyncio
+import socket
 from ipaddress import ip_address, ip_network
+from threading import Event
+from typing import Any
 
 import pytest
 
@@ -88,3 +92,36 @@ async def test_a_name_that_does_not_exist_may_exist_later() -> None:
     with pytest.raises(DeliveryError) as refused:
         await checked("https://no-such-name.invalid/", ())
     assert not refused.value.lasting
+
+
+async def test_names_that_nobody_answers_for_keep_no_other_name_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer, asked = Event(), list[str]()
+
+    def getaddrinfo(host: str, port: int, **_more: Any) -> list[Any]:
+        asked.append(host)
+        if host.endswith("slow.example"):
+            answer.wait()
+        return [(2, 1, 6, "", ("93.184.215.14", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    slow = [f"n{n}.slow.example" for n in range(3 * addresses.QUESTIONS_MAX)]
+    try:
+        async with asyncio.TaskGroup() as group:
+            waiting = [group.create_task(said(host)) for host in (*slow, *slow)]
+            for n in range(addresses.QUESTIONS_MAX):
+                assert [str(one) for one in await addresses.resolve(f"fine{n}.example.com", 443)] == ["93.184.215.14"]
+            assert sum(host.endswith("slow.example") for host in asked) == addresses.PER_DOMAIN
+            answer.set()
+        found = [task.result() for task in waiting]
+        assert found.count("93.184.215.14") == 2 * addresses.PER_DOMAIN  # who asks the same shares the answer
+        assert sum("has to wait" in text for text in found) == 2 * (len(slow) - addresses.PER_DOMAIN)
+        assert await said("n9.slow.example") == "93.184.215.14"
+    finally:
+        answer.set()
+
+
+async def said(host: str) -> str:
+    try:
+        return str((await addresses.resolve(host, 443))[0])
+    except DeliveryError as error:
+        return error.reason

@@ -212,10 +212,10 @@ def test_blocking_twice_and_deleting_twice_make_one_event() -> None:
 
 def test_unblocking() -> None:
     state = minted()
-    assert domain.decide_unblock(state, stamp(1), entry=False) == []
-    assert names(domain.decide_unblock(state, stamp(1), entry=True)) == [KeyUnblocked]
+    assert domain.decide_unblock(state, stamp(1), entry=None) == []
+    assert names(domain.decide_unblock(state, stamp(1), entry=T0)) == [KeyUnblocked]
     blocked = fold(domain.decide_block(state, stamp(1)), state)
-    free = fold(domain.decide_unblock(blocked, stamp(2), entry=False), blocked)
+    free = fold(domain.decide_unblock(blocked, stamp(2), entry=None), blocked)
     assert (free.blocked, free.unblocked_at) == (False, T0 + timedelta(seconds=2))
 
 
@@ -224,7 +224,7 @@ def test_a_dead_key_and_no_key_at_all() -> None:
     for state in (dead, None):
         for decide in (
             lambda s: domain.decide_block(s, stamp()),
-            lambda s: domain.decide_unblock(s, stamp(), entry=True),
+            lambda s: domain.decide_unblock(s, stamp(), entry=T0),
             lambda s: domain.decide_update(s, UpdateKey(account=AccountId("a")), stamp()),
         ):
             with pytest.raises(ApiError) as refusal:
@@ -365,7 +365,7 @@ def test_whatever_happens_records_and_state_agree(steps: list[str]) -> None:
             if step == "block":
                 pending = domain.decide_block(state, stamp(n))
             elif step == "unblock":
-                pending = domain.decide_unblock(state, stamp(n), entry=False)
+                pending = domain.decide_unblock(state, stamp(n), entry=None)
             elif step == "delete":
                 pending = domain.decide_delete(state, stamp(n))
             elif step != "issue":

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.auth.domain import key as domain
-from services.auth.domain import versions
+from services.auth.domain import renewing, versions
 from services.auth.domain.key import IssueKey
 from services.auth.domain.key_state import HashedSecret, KeyState
 from services.auth.domain.records import Record, Records, in_order
+from services.auth.domain.renewing import Mint
 from services.auth.domain.rotation import RotationChange
 from services.auth.domain.scope import ScopeChange
 from services.auth.domain.stamp import IDS_PER_DECISION, Stamp
-from services.auth.domain.versions import Mint
 from shared.errors import ApiError
 from shared.events import (
     AnyAuthEvent,
@@ -141,7 +141,7 @@ def world() -> World:
 
 
 def mint(world: World, n: int) -> None:
-    world.key(versions.decide_mint(world.living, Mint(secret=secret(f"k-{n}")), stamp(n)))
+    world.key(renewing.decide_mint(world.living, Mint(secret=secret(f"k-{n}")), stamp(n)))
 
 
 def test_what_is_set_on_a_key_is_in_its_record(world: World) -> None:
@@ -159,7 +159,7 @@ def test_a_new_version_and_its_end(world: World) -> None:
     assert (world.record().newest, world.record().collectable) == (2, True)
     assert set(world.records.secrets_of(KeyId("k"))) == {first, second}
 
-    collected = versions.decide_delivered(world.living, 2, "exchange", stamp(3))
+    collected = renewing.decide_delivered(world.living, 2, "exchange", stamp(3))
     changed = world.key(collected)
     assert set(changed) == {key_kv("k"), first}
     assert not world.record().collectable
@@ -167,7 +167,7 @@ def test_a_new_version_and_its_end(world: World) -> None:
     assert isinstance(old, SecretRecord)
     assert old.not_after == T0 + timedelta(seconds=3, hours=24)
 
-    world.key(versions.decide_retire(world.living, 1, "expired", stamp(4)))
+    world.key(renewing.decide_retire(world.living, 1, "expired", stamp(4)))
     assert world.records.secrets_of(KeyId("k")) == (second,)
     assert world.record().newest == 2
 
@@ -178,7 +178,7 @@ def test_after_a_leak_nothing_is_collected(world: World, version: int, newest: i
     mint(world, 2)
     mint(world, 3)
     assert world.record().collectable
-    world.key(versions.decide_leaked(world.living, stamp(5), versions=[version]))
+    world.key(renewing.decide_leaked(world.living, stamp(5), versions=[version]))
     assert (world.record().newest, world.record().collectable) == (newest, collectable)
 
 
@@ -195,7 +195,7 @@ def test_a_secret_under_a_new_pepper_works_all_the_time(world: World) -> None:
     world.key(issue("k"))
     world.flush()
     old, new = ("p1", "k-1".rjust(64, "0")), ("p2", "f" * 64)
-    changed = world.key(versions.decide_rehash(world.living, old, new, stamp(1)))
+    changed = world.key(renewing.decide_rehash(world.living, old, new, stamp(1)))
     assert changed == [secret_kv(*new), secret_kv(*old)]
     assert in_order(world.touched, world.records) == [[secret_kv(*new)], [secret_kv(*old)]], "the new name comes first"
     world.flush()
@@ -204,9 +204,9 @@ def test_a_secret_under_a_new_pepper_works_all_the_time(world: World) -> None:
 
     again = KeySecretRehashed(**stamp(2).envelope(0), key_id=KeyId("k"), version=1, label="p2", digest="f" * 64)
     assert world.tell(again) == [], "said twice"
-    world.key(versions.decide_rehash(world.living, new, old, stamp(3)))
+    world.key(renewing.decide_rehash(world.living, new, old, stamp(3)))
     world.flush()
-    world.key(versions.decide_rehash(world.living, old, new, stamp(4)))
+    world.key(renewing.decide_rehash(world.living, old, new, stamp(4)))
     world.key(domain.decide_delete(world.living, stamp(5)))
     groups = in_order(world.touched, world.records)
     assert groups[0] == [secret_kv(*new), secret_kv(*old)], "of a dead key no name works on"
@@ -295,22 +295,22 @@ def test_whatever_becomes_of_versions_records_and_state_agree(steps: list[str]) 
                 case "mint" | "mint0":
                     grace_s = 0 if step == "mint0" else 60
                     command = Mint(secret=secret(f"k-{n}"), grace_s=grace_s)
-                    world.key(versions.decide_mint(state, command, at))
+                    world.key(renewing.decide_mint(state, command, at))
                 case "collect":
-                    world.key(versions.decide_delivered(state, newest, "exchange", at))
+                    world.key(renewing.decide_delivered(state, newest, "exchange", at))
                 case "deliver":
-                    world.key(versions.decide_delivered(state, newest, "response", at))
+                    world.key(renewing.decide_delivered(state, newest, "response", at))
                 case "expire":
-                    world.key(versions.decide_expired(state, at))
+                    world.key(renewing.decide_expired(state, at))
                 case "leak":
-                    world.key(versions.decide_leaked(state, at, versions=[newest]))
+                    world.key(renewing.decide_leaked(state, at, versions=[newest]))
                 case "leak-old":
-                    world.key(versions.decide_leaked(state, at, versions=[newest - 1]))
+                    world.key(renewing.decide_leaked(state, at, versions=[newest - 1]))
                 case "rehash" | "rehash-back":
                     for one in living:
                         label = "p2" if step == "rehash" else "p1"
                         world.key(
-                            versions.decide_rehash(
+                            renewing.decide_rehash(
                                 world.living, (one.label, one.digest), (label, label + one.digest[2:]), at
                             )
                         )

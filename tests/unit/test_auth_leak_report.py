@@ -2,6 +2,7 @@
 
 from hashlib import sha256
 
+import msgspec
 import pytest
 
 from services.auth.schemas.leaks import TEXT_MAX, TOKENS_MAX, WITHHELD, read_report
@@ -36,6 +37,15 @@ def test_texts_of_strangers_are_short_plain_and_without_any_of_the_secrets() -> 
     assert first.url == WITHHELD
     assert first.source == "ab[31m"
     assert second.source == "x" * TEXT_MAX
+
+
+def test_nothing_turns_the_texts_of_strangers_around_or_breaks_their_lines() -> None:
+    odd = "".join(map(chr, (0x202E, 0x2066, 0x2028, 0x2029, 0x200B, 0xAD, 0x85, 0xFEFF, 0x1F, 0x7F)))
+    body = msgspec.json.encode([{"token": "sk-1234", "source": f"Zoë{odd} 東", "url": f"https://x/{odd}<b>"}])
+    (token,) = read_report(body).tokens
+    assert (token.source, token.url) == ("Zoë 東", "https://x/<b>")
+    hidden = msgspec.json.encode([{"token": "sk-1234", "source": "is sk-\u200b1234"}])
+    assert read_report(hidden).tokens[0].source == WITHHELD, "also in a guise that is not seen"
 
 
 @pytest.mark.parametrize(

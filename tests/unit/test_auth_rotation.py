@@ -161,14 +161,14 @@ def test_what_stands_against_a_new_secret() -> None:
     assert obstacle(replace(key, expires_at=now), now) == "expired"
     assert obstacle(replace(key, rotation=None), now) == "no_delivery"
     assert obstacle(mint(key, 2, 10), now) == "in_flight"
-    from services.auth.domain.versions import decide_leaked
+    from services.auth.domain.renewing import decide_leaked
 
     lone = key_with(exchange=True)
     assert obstacle(evolve(lone, decide_leaked(lone, stamp(1))), now) == "no_collector"
 
 
 def test_the_stages_of_a_renewal() -> None:
-    from services.auth.domain.versions import decide_delivered, decide_expired
+    from services.auth.domain.renewing import decide_delivered, decide_expired
 
     key = rotating()
     at = lambda minutes: T0 + timedelta(minutes=minutes)  # noqa: E731
@@ -190,3 +190,19 @@ def test_how_often_a_delivery_is_tried_and_when_somebody_hears() -> None:
     assert [is_told(n, None, now) for n in (1, 2, 3)] == [False, False, True]
     assert not is_told(9, now - timedelta(hours=23), now)
     assert is_told(99, now - timedelta(hours=24), now)
+
+
+@pytest.mark.parametrize(
+    "host", ["a..b", ".a.b", "%00", "a%2fb", "xn--", "xn--a-0", "-a.b", "a-.b", "a;b", "a" * 70, "a." * 130]
+)
+def test_a_host_that_can_have_no_name_is_refused(host: str) -> None:
+    error = refusal({"rotation_delivery": [{"type": "webhook", "url": f"https://{host}/hook"}]})
+    assert (error.code, error.param) == ("invalid_value", "rotation_delivery")
+    refusal({"rotation_delivery": [{"type": "key_vault", "vault": f"https://{host}", "secret": "a"}]})
+
+
+@pytest.mark.parametrize("host", ["a", "a.b.", "my_host.local", "xn--bcher-kva.example", "127.0.0.1", "[::1]", "A.B"])
+def test_a_host_that_can_have_a_name_is_none_of_those(host: str) -> None:
+    found = terms({"rotation_delivery": [{"type": "webhook", "url": f"https://{host}/hook"}]})
+    assert found is not None
+    assert found.targets[0].place == f"https://{host}/hook"

@@ -1,5 +1,6 @@
 """Secrets: shape, checksum, stored forms."""
 
+import hashlib
 import re
 
 from services.auth.secret import Vault, checksum, hint, mint, mistyped
@@ -46,6 +47,9 @@ def test_the_vault_knows_a_secret_under_every_pepper() -> None:
     assert (stored.label, stored.digest) == ("p2", hasher.digest(secret, "p2"))
     assert vault.names(secret) == list(hasher.entries(secret))
     assert vault.digests(secret) == [hasher.digest(secret, "p2"), hasher.digest(secret, "p1")]
-    assert vault.names(stored.digest) == [secret_kv("p2", stored.digest), secret_kv("p1", stored.digest)]
+    sha = hashlib.sha256(secret.encode()).hexdigest()
+    assert vault.meant(sha)[0] == hasher.entries(secret)
+    assert vault.meant(stored.digest)[1:] == [(secret_kv("p2", stored.digest),), (secret_kv("p1", stored.digest),)]
+    assert vault.names(sha)[2:] == [secret_kv("p2", sha), secret_kv("p1", sha)]
     assert vault.digests("key_0193") == vault.names("nothing") == []
     assert secret not in repr(stored)

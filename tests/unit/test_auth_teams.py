@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from services.auth.domain import org, team
@@ -25,7 +26,7 @@ from shared.events import (
     TeamBlocked,
     TeamCreated,
     TeamDeleted,
-    TeamMembersSet,
+    TeamMembersChanged,
     TeamUnblocked,
     UserRole,
 )
@@ -75,7 +76,7 @@ def kinds(events: list[AnyAuthEvent]) -> list[type]:
 
 def test_a_team_is_made_with_everything_at_once() -> None:
     events = team.decide_create(None, create(blocked=True, members=(ANN, BOB)), stamp())
-    assert kinds(events) == [TeamCreated, TeamMembersSet, TeamBlocked]
+    assert kinds(events) == [TeamCreated, TeamMembersChanged, TeamBlocked]
     assert len({event.id for event in events}) == 3
     state = fold(events)
     assert (state.blocked, state.members, state.tags) == (True, (ANN, BOB), ("x",))
@@ -100,16 +101,26 @@ def test_the_same_request_again_finds_its_own_team() -> None:
 
 def test_a_team_is_blocked_and_unblocked() -> None:
     state = fold(team.decide_create(None, create(), stamp()))
-    assert team.decide_unblock(state, stamp(1), entry=False) == []
-    assert kinds(team.decide_unblock(state, stamp(1), entry=True)) == [TeamUnblocked], "an entry nobody recorded"
+    assert team.decide_unblock(state, stamp(1), entry=None) == []
+    assert kinds(team.decide_unblock(state, stamp(1), entry=AT)) == [TeamUnblocked], "an entry nobody recorded"
     blocked = fold(team.decide_block(state, stamp(1)), state)
     assert blocked.blocked
     assert team.decide_block(blocked, stamp(2)) == []
-    free = fold(team.decide_unblock(blocked, stamp(3), entry=False), blocked)
+    free = fold(team.decide_unblock(blocked, stamp(3), entry=None), blocked)
     assert (free.blocked, free.unblocked_at) == (False, AT.replace(minute=3))
     with pytest.raises(ApiError, match="POST /team/block"):
         team.decide_update(free, UpdateTeam(team_id=TeamId("t"), account=ACCOUNT, blocked=True), stamp(4))
     assert team.decide_update(free, UpdateTeam(team_id=TeamId("t"), account=ACCOUNT, blocked=False), stamp(4)) == []
+
+
+def test_an_unblock_is_not_older_than_the_block_that_it_lifts() -> None:
+    """Which was written by somebody whose clock is ahead."""
+    ahead = AT.replace(minute=5)
+    made = fold(team.decide_create(None, create(blocked=True), stamp()))
+    assert fold(team.decide_unblock(made, stamp(3), entry=ahead), made).unblocked_at == ahead
+    assert fold(team.decide_unblock(made, stamp(6), entry=ahead), made).unblocked_at == AT.replace(minute=6)
+    other = fold_org(org.decide_create(None, CreateOrg(org_id=OrgId("o"), account=ACCOUNT, blocked=True), stamp()))
+    assert fold_org(org.decide_unblock(other, stamp(3), entry=ahead), other).unblocked_at == ahead
 
 
 def test_a_deleted_team_is_as_one_that_never_was() -> None:
@@ -130,7 +141,7 @@ def test_a_deleted_team_is_as_one_that_never_was() -> None:
         with pytest.raises(ApiError):
             team.decide_block(dead, stamp(2))
         with pytest.raises(ApiError):
-            team.decide_unblock(dead, stamp(2), entry=True)
+            team.decide_unblock(dead, stamp(2), entry=AT)
     assert said[0] == said[1]
     with pytest.raises(ApiError):
         team.decide_delete(None, stamp(2))
@@ -140,9 +151,9 @@ def test_an_organization_is_blocked_and_deleted() -> None:
     state = fold_org(org.decide_create(None, CreateOrg(org_id=OrgId("o"), account=ACCOUNT, blocked=True), stamp()))
     assert state.blocked
     assert org.decide_block(state, stamp(1)) == []
-    free = fold_org(org.decide_unblock(state, stamp(1), entry=False), state)
+    free = fold_org(org.decide_unblock(state, stamp(1), entry=None), state)
     assert (free.blocked, free.unblocked_at) == (False, AT.replace(minute=1))
-    assert kinds(org.decide_unblock(free, stamp(2), entry=True)) == [OrgUnblocked]
+    assert kinds(org.decide_unblock(free, stamp(2), entry=AT)) == [OrgUnblocked]
     assert kinds(org.decide_block(free, stamp(2))) == [OrgBlocked]
     with pytest.raises(ApiError, match="POST /organization/block"):
         org.decide_update(free, UpdateOrg(org_id=OrgId("o"), account=ACCOUNT, blocked=True), stamp(2))
@@ -184,6 +195,44 @@ def test_members_come_and_go() -> None:
     assert refusal.value.code == "member_not_found"
     with pytest.raises(ApiError, match="at most"):
         with_added((), [Member(user_id=UserId(f"u{n}")) for n in range(MEMBERS_MAX + 1)])
+
+
+def test_an_event_says_what_changed_and_not_who_is_there() -> None:
+    """However large the team is: 1,000 members come in one event, and each further change is small."""
+    many = [Member(user_id=UserId(f"user_{n:06d}")) for n in range(MEMBERS_MAX)]
+    state = fold(team.decide_create(None, create(), stamp()))
+    (all_of_them,) = team.decide_add_members(state, "t", many, stamp(1))
+    full = fold([all_of_them], state)
+    assert full.members == tuple(many)
+
+    (left,) = team.decide_remove_members(full, "t", [many[7].user_id], stamp(2))
+    assert isinstance(left, TeamMembersChanged)
+    assert (left.joined, left.left) == ((), (many[7].user_id,))
+    (promoted,) = team.decide_member_role(full, "t", many[9].user_id, "admin", stamp(2))
+    assert isinstance(promoted, TeamMembersChanged)
+    assert (promoted.joined, promoted.left) == ((Member(user_id=many[9].user_id, role="admin"),), ())
+    assert max(len(msgspec.json.encode(event)) for event in (left, promoted)) < 400
+    after = fold([promoted], fold([left], full))
+    assert [member.user_id for member in after.members] == [one.user_id for one in many if one != many[7]]
+    assert [member.user_id for member in after.members if member.role == "admin"] == [many[9].user_id]
+
+
+def test_many_join_at_once_each_for_themselves() -> None:
+    few = [Member(user_id=UserId(f"u{n}")) for n in range(MEMBERS_MAX - 2)]
+    state = fold(team.decide_create(None, create(members=(ANN, *few)), stamp()))
+    other = Member(user_id=ANN.user_id, role="user")
+    late = Member(user_id=UserId("late"))
+    events, refusals = team.decide_add_each(state, "t", [other, BOB, late, BOB], stamp(1))
+    assert [None if refusal is None else refusal.code for refusal in refusals] == [
+        "already_member",
+        None,
+        "invalid_value",
+        None,
+    ]
+    (event,) = events
+    assert isinstance(event, TeamMembersChanged)
+    assert event.joined == (BOB,)
+    assert team.decide_add_each(fold(events, state), "t", [BOB], stamp(2)) == ([], (None,))
 
 
 def test_budgets_travel_beside() -> None:

@@ -124,12 +124,31 @@ def test_names_and_ids() -> None:
         refused(lambda bad=bad: values.refuse_odd("key", bad), "key")
 
 
+def test_an_alias_is_no_id_and_no_secret() -> None:
+    for good in ("team search", "key_1", "key_" + "g" * 32, "ask-me", "KEY_" + "a" * 32):
+        assert values.key_alias(good) == good
+    assert values.key_alias(None) is None
+    for bad in ("key_01a2070863157f87992ba813c36d9d0f", "sk-looks-like-a-secret-0123456789", "sk-", ""):
+        refused(lambda bad=bad: values.key_alias(bad), "key_alias")
+
+
 def test_custom_secrets() -> None:
     assert values.custom_secret("sk-1234567890123") == "sk-1234567890123"
     for bad in ("sk-123456789012", "xx-1234567890123", "sk-1234567890 123", "sk-é234567890123", "sk-" + "x" * 300):
         with pytest.raises(ApiError) as refusal:
             values.custom_secret(bad)
         assert bad not in refusal.value.message
+
+
+def test_a_secret_of_ones_own_for_a_key_with_a_role_is_as_strong_as_the_master_key() -> None:
+    for good in ("sk-" + "abcdefgh" * 3, "sk-4567890123456789ab"):
+        assert values.custom_secret(good, role=True) == good
+    for weak in ("sk-aaaaaaaaaaaaa", "sk-" + "a" * 40, "sk-" + "abcd" * 10, "sk-4567890abcdef"):
+        assert values.custom_secret(weak) == weak
+        with pytest.raises(ApiError, match="a key with a role needs") as refusal:
+            values.custom_secret(weak, param="new_key", role=True)
+        assert (refusal.value.status, refusal.value.param) == (400, "new_key")
+        assert weak not in refusal.value.message
 
 
 def test_reading_a_request() -> None:

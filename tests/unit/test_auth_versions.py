@@ -10,12 +10,9 @@ from hypothesis import strategies as st
 
 from services.auth.domain import versions
 from services.auth.domain.key_state import HashedSecret, KeyState
-from services.auth.domain.stamp import IDS_PER_DECISION, Stamp
-from services.auth.domain.versions import (
-    EXCHANGE,
-    RESPONSE,
+from services.auth.domain.renewing import (
     Mint,
-    VersionEvent,
+    decide_collected,
     decide_delivered,
     decide_expired,
     decide_leaked,
@@ -23,7 +20,14 @@ from services.auth.domain.versions import (
     decide_rehash,
     decide_retire,
     decide_settle,
+)
+from services.auth.domain.stamp import IDS_PER_DECISION, Stamp
+from services.auth.domain.versions import (
+    EXCHANGE,
+    RESPONSE,
+    VersionEvent,
     evolve_versions,
+    fallen,
     in_flight,
     is_collectable,
     living_versions,
@@ -130,6 +134,9 @@ def test_the_same_due_instant_mints_once_and_an_older_one_not_at_all() -> None:
     for other in (due, due - timedelta(minutes=10)):
         assert decide_mint(key, Mint(secret=hashed(3), due_at=other), stamp(11)) == []
     assert decide_mint(key, Mint(secret=hashed(2)), stamp(11)) == [], "the same secret is the same request"
+    forms = ((hashed(9, "p9").label, hashed(9).digest), (hashed(2).label, hashed(2).digest))
+    again = Mint(secret=hashed(9, "p9"), forms=forms)
+    assert decide_mint(key, again, stamp(11)) == [], "under whichever pepper it is stored"
 
 
 def test_exchange_counts_as_the_delivery_where_nothing_else_is_set() -> None:
@@ -174,12 +181,28 @@ def test_regenerated_with_grace_a_sooner_end_stays() -> None:
     assert ends(key) == {1: T0 + timedelta(minutes=20), 2: T0 + timedelta(minutes=111), 3: None}
 
 
+def test_regenerated_with_a_shorter_grace_a_later_end_comes_nearer() -> None:
+    key = mint(mint(key_with(), 1, 0), 2, 10, shown=True, grace_s=86_400)
+    key = mint(key, 3, 20, shown=True, grace_s=60)
+    assert ends(key) == {1: T0 + timedelta(minutes=21), 2: T0 + timedelta(minutes=21), 3: None}
+
+
 def test_regenerated_while_another_is_on_its_way_that_one_is_given_up() -> None:
     key = mint(key_with(targets=(VAULT,)), 2, 10)
     key = mint(key, 3, 11, shown=True, grace_s=600)
     assert key.secrets[1].retired_for == "undelivered"
     assert waiting(key) == {3: (VAULT,)}, "the targets get it too"
     assert ends(key) == {1: T0 + timedelta(minutes=21), 3: None}
+
+
+def test_a_version_with_a_newer_one_beside_it_is_brought_nowhere_any_more() -> None:
+    key = mint(key_with(targets=(HOOK,)), 2, 10, shown=True, grace_s=6_000)
+    assert waiting(key) == {2: (HOOK,)}
+    key = mint(key, 3, 11, shown=True, grace_s=6_000)
+    assert waiting(key) == {3: (HOOK,)}
+    key = evolve(key, decide_delivered(key, 3, way_of(HOOK), stamp(12)))
+    assert waiting(key) == {}
+    assert in_flight(key) is None
 
 
 def test_too_many_at_once_are_refused_and_an_end_of_all_helps() -> None:
@@ -209,6 +232,54 @@ def test_after_a_leak_the_newer_one_is_collected_by_nobody() -> None:
     [event] = decide_settle(key, stamp(12))
     assert isinstance(event, KeySecretRetired)
     assert (event.version, event.reason) == (2, "undelivered")
+
+
+def collected(key: KeyState, version: int, sent: int, minutes: float) -> KeyState:
+    return evolve(key, decide_collected(key, version, sent, stamp(minutes)))
+
+
+def test_what_was_collected_with_a_leaked_version_falls_with_it() -> None:
+    key = collected(mint(key_with(exchange=True, grace="3d"), 2, 1), 2, 1, 2)
+    key = collected(mint(key, 3, 3), 3, 2, 4)
+    key = mint(key, 4, 5, shown=True, grace_s=3600)
+    assert [secret.collected_with for secret in key.secrets] == [0, 1, 2, 0]
+    assert fallen(key, {2}) == {2, 3}
+    assert fallen(key, {4}) == {4}
+    over = key
+    for version in (1, 2):
+        over = evolve(over, decide_retire(over, version, "expired", stamp(6)))
+    for one, ended in ((key, {1, 2, 3}), (over, {3})):
+        events = decide_leaked(one, stamp(7), versions=[1])
+        assert {event.version for event in events if isinstance(event, KeySecretRetired)} == ended
+        assert [secret.version for secret in living_versions(evolve(one, events))] == [4]
+        assert decide_leaked(evolve(one, events), stamp(8), versions=[1]) == []
+
+
+def test_a_version_shown_or_pushed_to_its_owner_falls_too_when_it_was_collected() -> None:
+    """Whoever had the leaked one has this one as well."""
+    shown = mint(key_with(exchange=True), 2, 1, shown=True, grace_s=3600)
+    assert fallen(shown, {1}) == {1}
+    assert fallen(collected(shown, 2, 1, 2), {1}) == {1, 2}
+    pushed = mint(key_with(exchange=True, targets=(HOOK,)), 2, 1)
+    pushed = evolve(pushed, decide_delivered(pushed, 2, way_of(HOOK), stamp(2)))
+    assert fallen(collected(pushed, 2, 1, 3), {1}) == {1, 2}
+
+
+def test_a_version_long_forgotten_is_taken_for_a_collected_one() -> None:
+    key = key_with(exchange=True, grace="1m")
+    for n in range(2, 70):
+        key = collected(mint(key, n, 10 * n), n, n - 1, 10 * n + 1)
+        key = evolve(key, decide_expired(key, stamp(10 * n + 5)))
+    assert min(secret.version for secret in key.secrets) > 5
+    assert 69 in fallen(key, {3})
+    assert fallen(key, {69}) == {69}
+
+
+def test_nothing_is_collected_with_a_version_that_is_over() -> None:
+    key = mint(mint(key_with(exchange=True), 2, 1, shown=True, grace_s=3600), 3, 2)
+    key = evolve(key, decide_retire(key, 1, "replaced", stamp(3)))
+    assert decide_collected(key, 3, 1, stamp(4)) == []
+    assert len(decide_collected(key, 3, 2, stamp(4))) > 0
 
 
 def test_a_leak_of_the_key_ends_all_versions_and_the_key_stays() -> None:

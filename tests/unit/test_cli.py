@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from services.cli.client import open_client
-from services.cli.where import master_key
+from services.cli.where import admin_access, master_key
 from shared.errors import SettingsError
 from shared.settings import Env
 from tests.support.cli import KEY, URL, Front, run, stand_in
@@ -378,6 +378,21 @@ def test_the_key_comes_from_the_environment_or_the_file(tmp_path: Path) -> None:
     assert master_key(Env({**home, "TUNDISH_MASTER_KEY": "sk-env"})) == ("sk-env", "TUNDISH_MASTER_KEY")
     with pytest.raises(SettingsError, match="odd characters"):
         master_key(Env({"TUNDISH_MASTER_KEY": "sk-ü"}))
+
+
+@pytest.mark.parametrize("value", ["", "  "])
+def test_a_credential_that_is_set_and_empty_gives_way_to_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    (tmp_path / "master.key").write_text(KEY)
+    home = {"TUNDISH_HOME": str(tmp_path), "TUNDISH_MASTER_KEY": KEY}
+    with pytest.raises(SettingsError, match="TUNDISH_ADMIN_KEY is set but empty"):
+        admin_access(Env(home | {"TUNDISH_ADMIN_KEY": value}))
+    with pytest.raises(SettingsError, match="TUNDISH_MASTER_KEY is set but empty"):
+        admin_access(Env(home | {"TUNDISH_MASTER_KEY": value}))
+    monkeypatch.setenv("TUNDISH_API_KEY", value)
+    assert run("exchange") == 2
+    assert "TUNDISH_API_KEY is set but empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:4000", "ftp://x", "http://"])

@@ -163,6 +163,23 @@ def test_an_import_that_cannot_work_stops(front: Front, tmp_path: Path, capsys: 
     assert len(front.asked) == before + 1
 
 
+def test_a_second_run_finds_what_is_here(front: Front, tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "keys.json"
+    path.write_bytes(msgspec.json.encode([{"token": HASH}]))
+    taken = httpx.Response(409, json=error("this secret is that of another key", "key_taken"))
+    front.say("POST /key/generate", taken)
+    front.say("GET /key/info", {"key": HASH, "info": {"token_id": "key_1"}})
+    assert run("key", "import", str(path)) == 0
+    said = capsys.readouterr().out
+    assert "here already" in said
+    assert "key_1" in said
+    assert "0 of 1 keys imported" in said
+    front.say("POST /key/generate", httpx.Response(409, json=error("this secret was that of another key", "key_taken")))
+    front.say("GET /key/info", httpx.Response(404, json=error("There is no such key.", "key_not_found")))
+    assert run("key", "import", str(path)) == 1
+    assert "this secret was that of another key" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("content", ["", "{", "5", '{"data": []}', '["hash"]'])
 def test_a_file_that_lists_no_keys(front: Front, tmp_path: Path, capsys: Capture, content: str) -> None:
     path = tmp_path / "keys.json"

@@ -214,6 +214,33 @@ def test_a_prompt_does_not_show_what_is_typed(front: Front, monkeypatch: pytest.
     assert asked == ["the leaked secret or its SHA-256: "]
 
 
+@pytest.mark.parametrize("command", [("key", "revoke", "--leaked", "--yes"), ("key", "report-leak")])
+def test_a_prompt_that_is_left_by_its_end_is_no_crash(
+    front: Front, monkeypatch: pytest.MonkeyPatch, capsys: Capture, command: tuple[str, ...]
+) -> None:
+    def getpass(prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("services.cli.where.getpass", getpass)
+    monkeypatch.setattr("services.cli.where.sys.stdin.isatty", lambda: True, raising=False)
+    assert run(*command) == 2
+    assert "nothing was given" in capsys.readouterr().err
+    assert front.asked == []
+
+
+def test_a_question_without_an_answer_changes_nothing(
+    front: Front, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    class Ended(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Ended(""))
+    assert run("key", "delete", "key_1") == 2
+    assert "no answer was given: nothing was changed" in capsys.readouterr().err
+    assert front.asked == []
+
+
 def test_all_secrets_of_a_key_are_revoked(front: Front, capsys: Capture) -> None:
     front.say("POST /key/revoke", {"token_id": "key_1", "versions": [1, 2], "versions_left": []})
     assert run("key", "revoke", "key_1", "--leaked") == 0

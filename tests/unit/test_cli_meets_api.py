@@ -32,7 +32,7 @@ COMMANDS = (
     f"key generate --hash {'ab' * 32} --key-name sk-...abcd",
     "key generate --role viewer --budget-id b",
     f"key service-account --team t --alias a --duration 90d {SETTINGS}",
-    f"key update k --team t --user u --duration 90d --raise 5 --raise-until 2026-12-01T00:00:00Z {SETTINGS}",
+    f"key update k --user u --duration 90d --raise 5 --raise-until 2026-12-01T00:00:00Z {SETTINGS}",
     "key update --alias a --new-alias b --no-auto-rotate",
     "key update k " + " ".join(f"--clear {name}" for name in ("models", "tags", "aliases", "budget_id", "user_id")),
     "key block k",

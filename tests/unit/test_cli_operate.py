@@ -51,6 +51,42 @@ def test_alerts_say_what_is_in_the_signal(front: Front, capsys: Capture) -> None
     assert "--before 9" in said
 
 
+KEY_SIGNALS = {
+    "key.leaked": (
+        {"version": 1, "action": "rotated", "reporter": "leak-report", "found_by": "github", "found_at": "https://x/1"},
+        "version 1 leaked and is being replaced; the old one works until 2026-11-24T00:00:00Z; reported by leak-report"
+        " (who calls themselves 'github'), found at https://x/1",
+    ),
+    "key.collected_again": (
+        {"version": 2, "blocked": True},
+        "version 2 was asked for a second time: one of the two is not the owner, and the key is blocked",
+    ),
+    "rotation.delivered": (
+        {"version": 3, "target": "webhook:h.example#fbbfd581"},
+        "version 3 reached its owner by webhook:h.example#fbbfd581; the old one works until 2026-11-24T00:00:00Z",
+    ),
+    "rotation.failed": (
+        {"version": 3, "target": "webhook:h.example#fb", "reason": "it answered 500", "attempts": 3},
+        "version 3 did not reach webhook:h.example#fb in 3 attempts: it answered 500",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KEY_SIGNALS)
+def test_alerts_about_secrets_say_in_words_what_happened(front: Front, capsys: Capture, kind: str) -> None:
+    more, words = KEY_SIGNALS[kind]
+    signal = {"type": f"{kind}.v1", "id": "s1", "source": "auth/0199", "key_id": "key_1", "org_id": "o", **more}
+    if "works until" in words:
+        signal["old_ends_at"] = "2026-11-24T00:00:00Z"
+    row = {"position": 9, "at": "2026-11-23T00:00:00Z", "kind": kind, "scope_kind": "key", "scope_id": "key_1"}
+    front.say("GET /alerts", {"data": [row | {"alias": "Search", "signal": signal}], "next": None})
+    assert run("alerts", "list") == 0
+    said = capsys.readouterr().out
+    assert "Search (key_1)" in said
+    assert words in said
+    assert "auth/0199" not in said
+
+
 def test_spend_by_organization(front: Front, capsys: Capture) -> None:
     front.say("GET /spend/orgs", {"data": [{"organization_id": "o1", "spend": 2.5, "calls": 3}]})
     assert run("spend", "orgs") == 0

@@ -15,7 +15,7 @@ from shared.events import (
     OrgBlocked,
     OrgDeleted,
     TeamDeleted,
-    TeamMembersSet,
+    TeamMembersChanged,
     TeamUpdated,
     UserCreated,
     UserDeleted,
@@ -91,7 +91,7 @@ def test_events_that_do_not_concern_money_change_nothing_but_the_position() -> N
         (
             UserCreated(**envelope(), user_id=UserId("u")),
             UserDeleted(**envelope(), user_id=UserId("u")),
-            TeamMembersSet(**envelope(), team_id=TEAM, members=()),
+            TeamMembersChanged(**envelope(), team_id=TEAM),
             OrgBlocked(**envelope(), org_id=ORG),
             KeyRotationSet(**envelope(), key_id=KEY, rotation=None),
             KeySecretRetired(**envelope(), key_id=KEY, version=1, reason="leaked"),

@@ -15,12 +15,14 @@ from shared.bus import Bus, Mirror
 from shared.errors import BusUnavailable
 from shared.events import SecretSeen
 from shared.ids import KeyId
+from shared.sealing import REHASH, SealBroken, Sealer
 from shared.tasks import Supervisor
 from shared.topology import APPLIED_SUBJECT, REVOKED_BUCKET, rehash_subject
 from tests.fakes.bus import FakeBus
 from tests.support.clock import FakeClock
 
 KEY = KeyId("k1")
+SEALER = Sealer({"p2": b"2" * 32, "p.1": b"1" * 32})
 
 
 class Wire(FakeBus):
@@ -93,19 +95,19 @@ async def test_a_quiet_process_shows_that_it_lives(
 
 
 async def test_a_secret_is_reported_once(wire: Wire, tasks: Supervisor) -> None:
-    rehash = Rehash(cast(Bus, wire), FakeClock(), "me", lambda _: None)
+    rehash = Rehash(cast(Bus, wire), FakeClock(), SEALER, "me", lambda _: None)
     tasks.start("rehash", rehash.run())
     for _ in range(3):
-        rehash.seen(KEY, "s.p.1.aa", "s.p2.bb")
-    rehash.seen(KEY, "s.p.1.cc", "s.p2.dd")
+        rehash.seen(KEY, "s.p.1.aa", b"one")
+    rehash.seen(KEY, "s.p.1.cc", b"two")
     seen: list[SecretSeen] = []
     for _ in range(2):
         subject, data = await wire.published.get()
         assert subject == rehash_subject(KEY)
         seen.append(msgspec.json.decode(data, type=SecretSeen))
-    assert [(one.old_label, one.old_digest, one.label, one.digest) for one in seen] == [
-        ("p.1", "aa", "p2", "bb"), ("p.1", "cc", "p2", "dd"),
-    ]  # fmt: skip
+    assert [(one.old_label, SEALER.open(REHASH, KEY, one.sealed)) for one in seen] == [("p.1", b"one"), ("p.1", b"two")]
+    with pytest.raises(SealBroken):
+        SEALER.open(REHASH, "another-key", seen[0].sealed)
     assert wire.published.empty()
 
 
@@ -114,17 +116,17 @@ async def test_what_is_lost_is_seen_again_after_a_while(
 ) -> None:
     monkeypatch.setattr(rehash_module, "AGAIN_S", 0.01)
     forgotten: asyncio.Queue[KeyId] = asyncio.Queue()
-    rehash = Rehash(cast(Bus, wire), FakeClock(), "me", forgotten.put_nowait)
+    rehash = Rehash(cast(Bus, wire), FakeClock(), SEALER, "me", forgotten.put_nowait)
     tasks.start("rehash", rehash.run())
     wire.connected = False
-    rehash.seen(KEY, "s.p1.aa", "s.p2.bb")
+    rehash.seen(KEY, "s.p1.aa", b"one")
     assert await forgotten.get() == KEY
     wire.connected = True
     wire.fail = [BusUnavailable("away")]
-    rehash.seen(KEY, "s.p1.aa", "s.p2.bb")
+    rehash.seen(KEY, "s.p1.aa", b"one")
     assert await forgotten.get() == KEY
     assert wire.stored == []
-    rehash.seen(KEY, "s.p1.aa", "s.p2.bb")
+    rehash.seen(KEY, "s.p1.aa", b"one")
     await wire.published.get()
 
 
@@ -132,7 +134,7 @@ async def test_a_full_queue_never_waits(wire: Wire, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(rehash_module, "WAITING_MAX", 2)
     monkeypatch.setattr(rehash_module, "LOST_MAX", 3)
     monkeypatch.setattr(rehash_module, "TOLD_MAX", 2)
-    rehash = Rehash(cast(Bus, wire), FakeClock(), "me", lambda _: None)
+    rehash = Rehash(cast(Bus, wire), FakeClock(), SEALER, "me", lambda _: None)
     for number in range(20):
-        rehash.seen(KeyId(f"k{number}"), f"s.p1.{number}", "s.p2.x")
+        rehash.seen(KeyId(f"k{number}"), f"s.p1.{number}", b"x")
     assert (rehash._waiting.qsize(), len(rehash._lost)) == (2, 3)

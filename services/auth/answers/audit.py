@@ -40,7 +40,8 @@ class HeadAnswer(msgspec.Struct, kw_only=True):
 
 class Verified(msgspec.Struct, kw_only=True):
     """`GET /audit/verify`. `in_stream`: events that were compared with the stream AUTH as well. `next`: go on with
-    `?after=`; null when the end was reached."""
+    `?after=`; null when the end was reached. `foreign_messages`: messages in the stream AUTH that are no events, which
+    harm nothing and which no part of Tundish wrote there; `foreign_at` are the sequences of the first 100 of them."""
 
     ok: bool
     events: int
@@ -49,3 +50,5 @@ class Verified(msgspec.Struct, kw_only=True):
     broken_at: int | None = None
     what: str | None = None
     next: int | None = None
+    foreign_messages: int = 0
+    foreign_at: list[int] = []

@@ -10,18 +10,22 @@ from services.auth.answers.scopes import TeamAnswer, TeamRow
 
 
 class UserRow(msgspec.Struct, kw_only=True):
-    """A user. `organizations` are those that they belong to directly, as far as whoever asks may see them."""
+    """A user. `organizations` are those that they belong to directly, as far as whoever asks may see them.
+
+    Whoever does not reach everywhere, or an organization that the user belongs to directly, gets the id, the address if
+    whoever added the user to the team knew it, and null for all else.
+    """
 
     user_id: str
     user_email: str | None
-    user_alias: str | None
-    user_role: str
-    organizations: list[str]
-    metadata: dict[str, object]
-    created_at: datetime
-    created_by: str
-    updated_at: datetime
-    updated_by: str
+    user_alias: str | None = None
+    user_role: str | None = None
+    organizations: list[str] | None = None
+    metadata: dict[str, object] | None = None
+    created_at: datetime | None = None
+    created_by: str | None = None
+    updated_at: datetime | None = None
+    updated_by: str | None = None
 
 
 class UserTeam(msgspec.Struct, kw_only=True):
@@ -34,7 +38,8 @@ class UserTeam(msgspec.Struct, kw_only=True):
 
 
 class NewUserAnswer(UserRow, kw_only=True):
-    """A new user with the key that was made along (null when none was); `key` is its secret, never shown again."""
+    """A new user with the key that was made along (null when none was); `key` is its secret, never shown again,
+    and `team_id` the team of the key."""
 
     teams: list[str]
     key: str | None = None
@@ -43,6 +48,7 @@ class NewUserAnswer(UserRow, kw_only=True):
     key_name: str | None = None
     key_alias: str | None = None
     key_type: str | None = None
+    team_id: str | None = None
     expires: datetime | None = None
     warnings: list[str] = msgspec.field(default_factory=list[str])
 

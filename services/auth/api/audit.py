@@ -37,12 +37,12 @@ def audit_operations(audit: Audit, verifier: Verifier) -> list[Operation]:
 
     async def page(ask: Ask) -> AuditPage:
         size = number(ask.query, "page_size", PAGE_SIZE, PAGE_SIZE_MAX)
-        return await audit.page(filter_of(ask.query, ask.caller), page=page_of(ask.query), size=size)
+        return await audit.page(filter_of(ask.query, ask.caller), ask.caller, page=page_of(ask.query), size=size)
 
     async def export(ask: Ask) -> bytes:
         wanted = filter_of(ask.query, ask.caller)
         limit = number(ask.query, "limit", EXPORT_ROWS, EXPORT_ROWS_MAX)
-        return await audit.export(wanted, position=_position(ask.query, "position"), limit=limit)
+        return await audit.export(wanted, ask.caller, position=_position(ask.query, "position"), limit=limit)
 
     async def verify(ask: Ask) -> Verified:
         return await verifier.verify(after=_position(ask.query, "after"), anchor=ask.query.get("anchor"))

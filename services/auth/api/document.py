@@ -126,16 +126,16 @@ def _fields(word: str, schema: Json, components: dict[str, Json], depth: int) ->
     if not rows:
         yield f"<p>{escape(_type(schema))}</p>"
         return
-    yield f"<table><tr><th>{word}</th><th>type</th><th></th></tr>"
-    for name, kind, needed in rows:
-        yield f"<tr><td><code>{escape(name)}</code></td><td>{escape(kind)}</td><td>{needed}</td></tr>"
+    yield f"<table><tr><th>{word}</th><th>type</th><th>meaning</th></tr>"
+    for name, kind, meaning in rows:
+        yield f"<tr><td><code>{escape(name)}</code></td><td>{escape(kind)}</td><td>{_prose(meaning)}</td></tr>"
     yield "</table>"
 
 
 def _lines(
     prefix: str, schema: Json, components: dict[str, Json], depth: int, above: tuple[str, ...]
 ) -> Iterator[tuple[str, str, str]]:
-    """(name, type, "needed" or "") of every field, those inside of lists and objects too."""
+    """(name, type, meaning) of every field, those inside of lists and objects too."""
     if depth <= 0:
         return
     name = schema.get("$ref", "").rpartition("/")[2]
@@ -149,8 +149,8 @@ def _lines(
         items = cast("Json", schema["items"])
         yield from _lines(f"{prefix.removesuffix(chr(46))}[].", items, components, depth - 1, above)
     for field, inner in schema.get("properties", {}).items():
-        needed = "needed" if field in schema.get("required", []) and not components else ""
-        yield f"{prefix}{field}", _type(inner), needed
+        needed = "Needed. " if field in schema.get("required", []) and not components else ""
+        yield f"{prefix}{field}", _type(inner), needed + inner.get("description", "")
         yield from _lines(f"{prefix}{field}.", inner, components, depth - 1, above)
 
 

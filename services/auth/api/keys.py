@@ -219,6 +219,7 @@ def key_operations(keys: Keys, reading: KeyReading, killing: Killing) -> list[Op
             right=write,
             body=Body(fields=fields.BULK_UPDATE, kind=schemas.BulkUpdate),
             run=bulk_update,
+            changes=lambda body: len(body.keys),
             answer=BulkAnswer,
             once=True,
             example={"keys": [{"key_alias": "team-search", "max_budget": 300}]},

@@ -8,6 +8,7 @@ from typing import Any, cast, get_args, get_origin
 import msgspec
 
 from services.auth.api.operations import Body, Operation
+from services.auth.api.words import MEANINGS
 from services.auth.once import REPLAYED
 from services.version import VERSION
 from shared.access import RANKS, REACHES, RIGHTS
@@ -92,7 +93,7 @@ def _used(paths: object, components: Mapping[str, Json]) -> dict[str, Json]:
     while waiting:
         name = waiting.pop()
         if name not in found and name in components:
-            found[name] = _told(components[name])
+            found[name] = _explained(_told(components[name]))
             waiting += _references(components[name])
     return dict(sorted(found.items()))
 
@@ -109,7 +110,7 @@ def _body(body: Body) -> Json:
     needed = [name for name in whole.get("required", []) if name in fields]
     return {
         "type": "object",
-        "properties": _told(_inlined(fields, components)),
+        "properties": _meant(_told(_inlined(fields, components))),
         **({"required": needed} if needed else {}),
         "additionalProperties": False,
     }
@@ -146,6 +147,19 @@ def _told(schema: Any) -> Any:
             if not (name == "title" and isinstance(item, str))
         }
     return [_told(item) for item in cast("list[Any]", schema)] if isinstance(schema, list) else schema
+
+
+def _explained(schema: Json) -> Json:
+    """A component whose fields say what they mean."""
+    return schema | {"properties": _meant(schema["properties"])} if "properties" in schema else schema
+
+
+def _meant(fields: Mapping[str, Json]) -> Json:
+    """Fields with their meanings, where those are known."""
+    return {
+        name: schema | {"description": MEANINGS[name]} if name in MEANINGS else schema
+        for name, schema in fields.items()
+    }
 
 
 def _operation(operation: Operation, answer: Json) -> Json:

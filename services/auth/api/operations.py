@@ -20,6 +20,11 @@ Who = Literal["people", "keys", "anybody"]
 JSON = "application/json"
 
 
+def one(_body: object) -> int:
+    """Most requests change one thing."""
+    return 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
     """A JSON object: its fields by name, and the struct that it is read into.
@@ -81,5 +86,7 @@ class Operation:
     once: bool = False
     without_store: bool = False
     media: str = JSON
+    changes: Callable[[Any], int] = one
+    """How many changes a body asks for."""
     example: Mapping[str, object] | None = None
     """A body that works, for the documentation."""

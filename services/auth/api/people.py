@@ -172,6 +172,7 @@ def member_operations(members: Members) -> list[Operation]:
             right=write,
             body=Body(fields=fields.ADD_MEMBERS, kind=schemas.AddMembers),
             run=add_many,
+            changes=lambda body: len(body.members),
             answer=BulkMembers,
             once=True,
             example={"team_id": "search", "members": [{"role": "user", "user_id": "ann"}]},

@@ -1,4 +1,4 @@
-"""Rows of the API to routes: let in, read, done (once), answered."""
+"""Rows of the API to routes: let in, read, counted, done (once), answered."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ControllerRouterHandler
 
 from services.auth.api.operations import JSON, Ask, Operation
+from services.auth.api.pace import Pace
 from services.auth.api.reading import body_of, query_of
 from services.auth.draws import Draws
 from services.auth.once import HEADER, REPLAYED, Claim, Once, claim_of
@@ -19,15 +20,16 @@ NOBODY = Principal(role=None, actor="anonymous")
 """Who calls where nobody has to say who they are."""
 
 
-def routes(gate: Gatekeeper, once: Once, operations: Sequence[Operation]) -> list[ControllerRouterHandler]:
+def routes(gate: Gatekeeper, once: Once, pace: Pace, operations: Sequence[Operation]) -> list[ControllerRouterHandler]:
     """A route for each row."""
-    return [_route(gate, once, operation) for operation in operations]
+    return [_route(gate, once, pace, operation) for operation in operations]
 
 
-def _route(gate: Gatekeeper, once: Once, operation: Operation) -> HTTPRouteHandler:
+def _route(gate: Gatekeeper, once: Once, pace: Pace, operation: Operation) -> HTTPRouteHandler:
     async def handle(request: HttpRequest) -> Response[bytes]:
         headers = headers_of(request)
         ask = await _ask(operation, request, headers, _caller(gate, operation, headers))
+        pace.take(operation, ask)
 
         async def work(draws: Draws) -> bytes:
             return _encoded(await operation.run(replace(ask, draws=draws)))

@@ -17,6 +17,7 @@ from services.auth.rows.budgets import object_row
 from services.auth.rows.keys import key_row
 from services.auth.rows.scopes import org_row, team_row
 from services.auth.store_audit import Entry
+from shared.access import Principal
 from shared.events import (
     AnyAuthEvent,
     KeySecretDelivered,
@@ -24,7 +25,7 @@ from shared.events import (
     KeySecretMinted,
     KeySecretRehashed,
     KeySecretRetired,
-    TeamMembersSet,
+    TeamMembersChanged,
     type_of,
 )
 
@@ -58,12 +59,12 @@ class Fold:
             self._state = after
 
 
-def entry_of(entry: Entry, before: State | None, after: State | None) -> AuditEntry:
-    """An event as the log shows it; without states only what the event itself says."""
+def entry_of(entry: Entry, before: State | None, after: State | None, caller: Principal) -> AuditEntry:
+    """An event as the log shows it to a caller; without states only what the event itself says."""
     kind, _, object_id = entry.stream_id.partition(":")
     event = entry.event
-    old = {} if before is None else shown(before, event)
-    new = {} if after is None else shown(after, event)
+    old = {} if before is None else shown(before, event, caller)
+    new = {} if after is None else shown(after, event, caller)
     changed = {name for name in {*old, *new} if old.get(name) != new.get(name)}
     return AuditEntry(
         id=event.id,
@@ -81,11 +82,11 @@ def entry_of(entry: Entry, before: State | None, after: State | None) -> AuditEn
     )
 
 
-def shown(state: State, event: AnyAuthEvent) -> Fields:
-    """The fields of a state, as answers show them at the time of an event."""
+def shown(state: State, event: AnyAuthEvent, caller: Principal) -> Fields:
+    """The fields of a state, as answers show them to a caller at the time of an event."""
     match state:
         case KeyState():
-            row: object = key_row(state, event.at)
+            row: object = key_row(state, event.at, caller=caller)
         case TeamState():
             row = team_row(state, event.at)
         case OrgState():
@@ -125,8 +126,12 @@ def said(event: AnyAuthEvent) -> Fields:
             told, more = {"version": event.version, "reason": event.reason}, {}
         case KeySecretRehashed():
             told, more = {"version": event.version, "pepper": event.label}, {}
-        case TeamMembersSet():
-            told, more = {"members": [msgspec.to_builtins(member) for member in event.members]}, {}
+        case TeamMembersChanged():
+            told = {}
+            more = {
+                "members_joined": [msgspec.to_builtins(member) for member in event.joined] or None,
+                "members_left": list(event.left) or None,
+            }
         case _:
             told, more = {}, {}
     told |= {name: value for name, value in more.items() if value is not None}

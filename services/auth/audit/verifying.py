@@ -15,6 +15,7 @@ import msgspec
 from services.auth.answers.audit import HeadAnswer, Verified
 from services.auth.domain.chain import GENESIS, Break, Head, Link, follow
 from services.auth.store_audit import AuditStore
+from shared.auth_log import AUTH_SUBJECTS, LaterEvent, auth_event
 from shared.bus import Bus, Tail
 from shared.errors import ApiError
 from shared.events import AnyAuthEvent, decode_auth, type_of
@@ -23,6 +24,8 @@ from shared.topology import AUTH, auth_subject
 BATCH = 500
 EVENTS_MAX = 1_000_000
 """Events that one request follows; the next one goes on from there."""
+FOREIGN_MAX = 100
+"""Messages of AUTH that are no events which one answer names."""
 _ANCHOR = re.compile(r"([1-9][0-9]{0,17}):([0-9a-f]{64})")
 
 
@@ -37,7 +40,7 @@ class Verifier:
     async def verify(self, *, after: int = 0, anchor: str | None = None, most: int = EVENTS_MAX) -> Verified:
         """Follow the log from a position (its hash is believed) to the end.
 
-        Raises ApiError 400, 429, StoreUnavailable, BusUnavailable.
+        Raises ApiError 400, 429, 503, StoreUnavailable, BusUnavailable.
         """
         kept = None if anchor is None else _anchor(anchor)
         if self._busy.locked():
@@ -46,7 +49,12 @@ class Verifier:
             head = Head() if after == 0 else await self._begin(after)
             if isinstance(head, Break):
                 return _answer(Head(position=after), 0, 0, head)
-            return await self._follow(head, kept, most)
+            copies = _Copies(self._bus, head.position)
+            try:
+                found = await self._follow(copies, head, kept, most)
+            except LaterEvent as error:
+                raise ApiError(503, "later_version", f"{error}.") from error
+            return msgspec.structs.replace(found, foreign_messages=copies.foreign, foreign_at=copies.foreign_at)
 
     async def _begin(self, after: int) -> Head | Break:
         mark = await self._store.hash_at(after)
@@ -54,8 +62,7 @@ class Verifier:
             return Break(position=after, what="there is no event with a hash at the position to go on from")
         return Head(position=after, hash=mark)
 
-    async def _follow(self, head: Head, kept: Head | None, most: int) -> Verified:
-        copies = _Copies(self._bus, head.position)
+    async def _follow(self, copies: "_Copies", head: Head, kept: Head | None, most: int) -> Verified:
         first, compared = head.position, 0
         async with aclosing(copies.read()) as stream:
             copies.begin(stream)
@@ -88,7 +95,11 @@ class _Copy(NamedTuple):
 
 
 class _Copies:
-    """The events of AUTH in order, as far as it reached when the verification began."""
+    """The events of AUTH in order, as far as it reached when the verification began.
+
+    `foreign` counts its messages that are no events: the stream loses none, so a sequence that is not read stands
+    under a subject that is not auth's.
+    """
 
     def __init__(self, bus: Bus, after: int) -> None:
         self._bus = bus
@@ -96,6 +107,8 @@ class _Copies:
         self._stream: AsyncGenerator[_Copy, None] | None = None
         self._next: _Copy | None = None
         self.had = 0
+        self.foreign = 0
+        self.foreign_at: list[int] = []
 
     def begin(self, stream: AsyncGenerator[_Copy, None]) -> None:
         """Read from this generator of `read`."""
@@ -107,15 +120,28 @@ class _Copies:
         last = info.state.last_seq
         if last == 0:
             return
-        tail = Tail(self._bus, AUTH, "auth.>", created=info.created)
+        expected = info.state.first_seq
+        tail = Tail(self._bus, AUTH, AUTH_SUBJECTS, created=info.created)
         async with aclosing(tail.batches()) as batches:
             async for batch in batches:
                 for message in batch.messages:
-                    event = decode_auth(message.data)
-                    if event.position > self._after and message.seq <= last:
+                    if message.seq > last:
+                        break
+                    self._note_foreign(expected, message.seq)
+                    expected = message.seq + 1
+                    event = auth_event(message)
+                    if event is None:
+                        self._note_foreign(message.seq, expected)
+                    elif event.position > self._after:
                         yield _Copy(message.subject, event)
                 if batch.caught_up or (batch.messages and batch.messages[-1].seq >= last):
+                    self._note_foreign(expected, last + 1)
                     return
+
+    def _note_foreign(self, begin: int, end: int) -> None:
+        """The messages from `begin` up to before `end` are no events."""
+        self.foreign += max(0, end - begin)
+        self.foreign_at += range(begin, min(end, begin + FOREIGN_MAX - len(self.foreign_at)))
 
     async def compare(self, link: Link, body: str) -> Break | None:
         """What is wrong with an event in view of its copy; nothing is when AUTH does not reach so far."""

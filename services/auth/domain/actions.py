@@ -27,7 +27,7 @@ ACTIONS: dict[str, Action] = {
     "org.deleted.v1": Action("deleted"),
     "team.created.v1": Action("created"),
     "team.updated.v1": Action("updated"),
-    "team.members_set.v1": Action("updated"),
+    "team.members_changed.v1": Action("updated"),
     "team.blocked.v1": Action("blocked"),
     "team.unblocked.v1": Action("unblocked"),
     "team.deleted.v1": Action("deleted"),

@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from services.auth.domain.size import check_terms
 from services.auth.domain.values import field_of
 from shared.errors import ApiError
 from shared.events import BudgetTerms, WindowTerms
@@ -69,6 +70,7 @@ def patched(before: BudgetTerms, patch: BudgetPatch) -> BudgetTerms:
         thresholds=_or(patch.thresholds, before.thresholds),
         strict=bool(_or(patch.strict, before.strict)),
     )
+    check_terms(before, after)
     _refuse_twins(after)
     if has_limit(after):
         return after

@@ -19,6 +19,7 @@ from services.auth.domain.scope import (
     settings_of,
     with_money,
 )
+from services.auth.domain.size import check_settings
 from services.auth.domain.stamp import Stamp
 from services.auth.domain.versions import VersionEvent, evolve_versions
 from shared.errors import ApiError
@@ -32,8 +33,11 @@ from shared.events import (
     KeyUnblocked,
     KeyUpdated,
 )
-from shared.ids import AccountId, KeyId, OrgId, TeamId, UserId
+from shared.ids import DEFAULT_ORG, AccountId, KeyId, OrgId, TeamId, UserId
 from shared.policy import Reach, Role
+
+ALIASES = "aliases"
+"""The field of other names for models."""
 
 
 class IssueKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,8 +72,8 @@ class UpdateKey(msgspec.Struct, frozen=True, kw_only=True):
     allowed_routes: tuple[str, ...] | UnsetType = UNSET
     user_id: UserId | UnsetType | None = UNSET
     rotation: RotationChange = NO_CHANGE
-    team_id: str | UnsetType = UNSET
-    org_id: str | UnsetType = UNSET
+    team_id: str | UnsetType | None = UNSET
+    org_id: str | UnsetType | None = UNSET
     role: Role | UnsetType | None = UNSET
     blocked: bool | UnsetType = UNSET
 
@@ -106,10 +110,12 @@ def decide_issue(state: KeyState | None, command: IssueKey, stamp: Stamp) -> lis
             return []
         raise ApiError(409, "key_exists", f"The key {command.key_id} exists already.")
     key_id, secret = command.key_id, command.secret
+    settings = settings_after(None, command.change)
+    check_settings(None, settings, aliases=ALIASES, routes=((), command.allowed_routes))
     events: list[AnyAuthEvent] = [
         KeyIssued(
             **stamp.envelope(0),
-            **settings_after(None, command.change),
+            **settings,
             **own_of(command),
             key_id=key_id,
             org_id=command.org_id,
@@ -141,6 +147,8 @@ def decide_update(state: KeyState | None, command: UpdateKey, stamp: Stamp) -> l
     own["expires_at"] = or_before(command.expires_at, key.expires_at)
     own["allowed_routes"] = or_before(command.allowed_routes, key.allowed_routes)
     own["user_id"] = or_before(command.user_id, key.user_id)
+    routes = (key.allowed_routes, own["allowed_routes"])
+    check_settings(settings_of(key), settings, aliases=ALIASES, routes=routes)
     events: list[AnyAuthEvent] = []
     if (settings, own) != (settings_of(key), own_of(key)):
         events.append(KeyUpdated(**stamp.envelope(0), **settings, **own, key_id=key.key_id))
@@ -169,10 +177,13 @@ def decide_block(state: KeyState | None, stamp: Stamp) -> list[AnyAuthEvent]:
     return [] if key.blocked else [KeyBlocked(**stamp.envelope(0), key_id=key.key_id)]
 
 
-def decide_unblock(state: KeyState | None, stamp: Stamp, *, entry: bool) -> list[AnyAuthEvent]:
-    """The key works again. `entry`: a revocation stands in the bucket that was never recorded here."""
+def decide_unblock(state: KeyState | None, stamp: Stamp, *, entry: datetime | None) -> list[AnyAuthEvent]:
+    """The key works again. `entry`: since when a revocation stands in the bucket, recorded
+    here or not: the unblock is not older than that, whosever clock is ahead."""
     key = living(state)
-    return [KeyUnblocked(**stamp.envelope(0), key_id=key.key_id)] if key.blocked or entry else []
+    if not key.blocked and entry is None:
+        return []
+    return [KeyUnblocked(**stamp.not_before(entry).envelope(0), key_id=key.key_id)]
 
 
 def decide_delete(state: KeyState | None, stamp: Stamp) -> list[AnyAuthEvent]:
@@ -236,7 +247,8 @@ def living(state: KeyState | None) -> KeyState:
 
 
 def _refuse_moves(key: KeyState, command: UpdateKey) -> None:
-    moves = (("team_id", command.team_id, key.team_id), ("organization_id", command.org_id, key.org_id))
+    org_id = DEFAULT_ORG if command.org_id is None else command.org_id
+    moves = (("team_id", command.team_id, key.team_id), ("organization_id", org_id, key.org_id))
     for name, wanted, current in moves:
         if wanted is not UNSET and wanted != current:
             raise ApiError(

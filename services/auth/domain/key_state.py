@@ -9,6 +9,9 @@ from shared.events import RotationTerms
 from shared.ids import KeyId, OrgId, TeamId, UserId
 from shared.policy import Reach, Role
 
+FOLD = 1
+"""The rules by which events become a state: another number whenever the same events lead to another state."""
+
 
 class HashedSecret(msgspec.Struct, frozen=True, kw_only=True):
     """A secret as it is stored: keyed hash under a pepper's label, and its masked form."""
@@ -20,13 +23,16 @@ class HashedSecret(msgspec.Struct, frozen=True, kw_only=True):
 
 class SecretState(HashedSecret, frozen=True, kw_only=True):
     """One secret version of a key. `delivered` are the ways by which it reached its owner; `underway`: something of
-    that is outstanding; `collectable`: it waits to be collected with an older version."""
+    that is outstanding; `collectable`: it waits to be collected with an older version; `collected_with`: with which one
+    it was (0: with none); `reported`: somebody found it, and another takes its place."""
 
     version: int
     minted_at: datetime | None = None
     not_after: datetime | None = None
     delivered: tuple[str, ...] = ()
     collectable: bool = False
+    collected_with: int = 0
+    reported: bool = False
     underway: bool = False
     retired_at: datetime | None = None
     retired_for: str | None = None

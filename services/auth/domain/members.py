@@ -38,21 +38,43 @@ def member_of(members: Sequence[Member], user_id: str) -> Member | None:
 
 def with_added(members: Sequence[Member], added: Sequence[Member]) -> tuple[Member, ...]:
     """The members with further ones. Raises ApiError 409 when one is there with another role, 400 for too many."""
+    after, refusals = each_added(members, added)
+    for refusal in refusals:
+        if refusal is not None:
+            raise refusal
+    return after
+
+
+def each_added(
+    members: Sequence[Member], added: Sequence[Member]
+) -> tuple[tuple[Member, ...], tuple[ApiError | None, ...]]:
+    """(the members with those of further ones that can join, for each of these why they cannot: None when they do)."""
     after = {member.user_id: member for member in members}
+    refusals: list[ApiError | None] = []
     for member in added:
         standing = after.get(member.user_id)
-        if standing is not None and standing.role != member.role:
-            raise ApiError(
-                409,
-                "already_member",
-                f"{member.user_id!r} is a member with the role {standing.role} already: change it with POST"
-                " /team/member_update.",
-                param="member",
-            )
-        after[member.user_id] = member
-    if len(after) > MEMBERS_MAX:
-        raise ApiError(400, "invalid_value", f"member: a team has at most {MEMBERS_MAX} members.", param="member")
-    return tuple(after.values())
+        refusals.append(_refusal(standing, member, len(after)))
+        if refusals[-1] is None:
+            known = member.address_known or (standing is not None and standing.address_known)
+            after[member.user_id] = Member(user_id=member.user_id, role=member.role, address_known=known)
+    return tuple(after.values()), tuple(refusals)
+
+
+def _refusal(standing: Member | None, member: Member, count: int) -> ApiError | None:
+    """Why somebody cannot join a team of `count` members, in which they are `standing` already."""
+    if standing is None:
+        if count < MEMBERS_MAX:
+            return None
+        return ApiError(400, "invalid_value", f"member: a team has at most {MEMBERS_MAX} members.", param="member")
+    if standing.role == member.role:
+        return None
+    return ApiError(
+        409,
+        "already_member",
+        f"{member.user_id!r} is a member with the role {standing.role} already: change it with POST"
+        " /team/member_update.",
+        param="member",
+    )
 
 
 def without(members: Sequence[Member], user_ids: Sequence[str]) -> tuple[Member, ...]:
@@ -62,10 +84,27 @@ def without(members: Sequence[Member], user_ids: Sequence[str]) -> tuple[Member,
 
 def with_role(members: Sequence[Member], user_id: UserId, role: MemberRole) -> tuple[Member, ...]:
     """The members, one of them with a new role. Raises ApiError 404."""
-    if member_of(members, user_id) is None:
+    standing = member_of(members, user_id)
+    if standing is None:
         raise no_member(user_id)
-    changed = Member(user_id=user_id, role=role)
+    changed = Member(user_id=user_id, role=role, address_known=standing.address_known)
     return tuple(changed if member.user_id == user_id else member for member in members)
+
+
+def difference(before: Sequence[Member], after: Sequence[Member]) -> tuple[tuple[Member, ...], tuple[UserId, ...]]:
+    """(who is new or otherwise in it now, who is gone)."""
+    standing = {member.user_id: member for member in before}
+    joined = tuple(member for member in after if standing.pop(member.user_id, None) != member)
+    return joined, tuple(standing)
+
+
+def changed(members: Sequence[Member], joined: Sequence[Member], left: Sequence[UserId]) -> tuple[Member, ...]:
+    """The members after some joined, or have another role, and some left. Everybody keeps their place."""
+    after = {member.user_id: member for member in members}
+    for user_id in left:
+        after.pop(user_id, None)
+    after.update((member.user_id, member) for member in joined)
+    return tuple(after.values())
 
 
 def no_member(user_id: str, *, param: str = "user_id") -> ApiError:

@@ -16,6 +16,7 @@ from services.auth.domain.scope import (
     settings_of,
     with_money,
 )
+from services.auth.domain.size import check_settings
 from services.auth.domain.stamp import Stamp
 from shared.errors import ApiError
 from shared.events import (
@@ -28,6 +29,9 @@ from shared.events import (
     OrgUpdated,
 )
 from shared.ids import DEFAULT_ORG, AccountId, OrgId
+
+ALIASES = "model_aliases"
+"""The field of other names for models."""
 
 
 class OrgState(ScopeState, frozen=True, kw_only=True):
@@ -72,9 +76,9 @@ def decide_create(state: OrgState | None, command: CreateOrg, stamp: Stamp) -> l
             f"An organization with the id {command.org_id!r} {was}.",
             param="organization_id",
         )
-    events: list[AnyAuthEvent] = [
-        OrgCreated(**stamp.envelope(0), **settings_after(None, command.change), org_id=command.org_id)
-    ]
+    settings = settings_after(None, command.change)
+    check_settings(None, settings, aliases=ALIASES)
+    events: list[AnyAuthEvent] = [OrgCreated(**stamp.envelope(0), **settings, org_id=command.org_id)]
     events += money_events(None, command.change.money, owner(command.org_id, command.account), stamp, 1)
     if command.blocked:
         events.append(OrgBlocked(**stamp.envelope(len(events)), org_id=command.org_id))
@@ -88,6 +92,7 @@ def decide_update(state: OrgState | None, command: UpdateOrg, stamp: Stamp) -> l
         route = "/organization/block" if command.blocked else "/organization/unblock"
         raise ApiError(400, "not_supported", f"blocked is changed by POST {route}.", param="blocked")
     settings = settings_after(org, command.change)
+    check_settings(settings_of(org), settings, aliases=ALIASES)
     events: list[AnyAuthEvent] = []
     if settings != settings_of(org):
         events.append(OrgUpdated(**stamp.envelope(0), **settings, org_id=org.org_id))
@@ -111,10 +116,13 @@ def decide_block(state: OrgState | None, stamp: Stamp) -> list[AnyAuthEvent]:
     return [] if org.blocked else [OrgBlocked(**stamp.envelope(0), org_id=org.org_id)]
 
 
-def decide_unblock(state: OrgState | None, stamp: Stamp, *, entry: bool) -> list[AnyAuthEvent]:
-    """The organization's keys work again. `entry`: a revocation stands in the bucket that was never recorded here."""
+def decide_unblock(state: OrgState | None, stamp: Stamp, *, entry: datetime | None) -> list[AnyAuthEvent]:
+    """The organization's keys work again. `entry`: since when a revocation stands in the bucket, recorded
+    here or not: the unblock is not older than that, whosever clock is ahead."""
     org = living(state)
-    return [OrgUnblocked(**stamp.envelope(0), org_id=org.org_id)] if org.blocked or entry else []
+    if not org.blocked and entry is None:
+        return []
+    return [OrgUnblocked(**stamp.not_before(entry).envelope(0), org_id=org.org_id)]
 
 
 def decide_delete(state: OrgState | None, stamp: Stamp) -> list[AnyAuthEvent]:

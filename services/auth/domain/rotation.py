@@ -8,9 +8,10 @@ from msgspec import UNSET, UnsetType
 
 from services.auth.domain import values
 from services.auth.domain.key_state import KeyState
+from services.auth.domain.renewing import seconds_of
 from services.auth.domain.scope import or_before
 from services.auth.domain.stamp import Stamp
-from services.auth.domain.versions import in_flight, living_versions, newest, seconds_of, terms_of
+from services.auth.domain.versions import in_flight, living_versions, newest, terms_of
 from shared.errors import ApiError
 from shared.events import AnyAuthEvent, KeyRotationSet, RetireWhen, RotationTerms, Target
 from shared.ids import KeyId

@@ -31,6 +31,10 @@ class Stamp(msgspec.Struct, frozen=True, kw_only=True):
         """The envelope of the decision's n-th event."""
         return Envelope(id=self.ids[n], at=self.at, source=self.source, actor=self.actor, cause=self.cause)
 
+    def not_before(self, at: datetime | None) -> "Stamp":
+        """The same at an instant that another program's clock gave, where ours is behind that one."""
+        return self if at is None or at <= self.at else msgspec.structs.replace(self, at=at)
+
 
 IDS_PER_DECISION = 24
 """No decision makes more events than this."""

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from services.auth.domain.accounts import Owner
-from services.auth.domain.members import with_added, with_role, without
+from services.auth.domain.members import changed, difference, each_added, with_added, with_role, without
 from services.auth.domain.scope import (
     Attachment,
     ScopeChange,
@@ -19,6 +19,7 @@ from services.auth.domain.scope import (
     settings_of,
     with_money,
 )
+from services.auth.domain.size import check_settings
 from services.auth.domain.stamp import Stamp
 from shared.errors import ApiError
 from shared.events import (
@@ -29,11 +30,14 @@ from shared.events import (
     TeamBlocked,
     TeamCreated,
     TeamDeleted,
-    TeamMembersSet,
+    TeamMembersChanged,
     TeamUnblocked,
     TeamUpdated,
 )
 from shared.ids import AccountId, OrgId, TeamId, UserId
+
+ALIASES = "model_aliases"
+"""The field of other names for models."""
 
 
 class TeamState(ScopeState, frozen=True, kw_only=True):
@@ -80,9 +84,11 @@ def decide_create(state: TeamState | None, command: CreateTeam, stamp: Stamp) ->
             return []
         was = "exists already" if state.deleted_at is None else "was deleted, and an id is given once"
         raise ApiError(409, "team_exists", f"A team with the id {command.team_id!r} {was}.", param="team_id")
+    settings = settings_after(None, command.change)
+    check_settings(None, settings, aliases=ALIASES)
     created = TeamCreated(
         **stamp.envelope(0),
-        **settings_after(None, command.change),
+        **settings,
         team_id=command.team_id,
         org_id=command.org_id,
         default_key_budget_id=command.default_key_budget_id,
@@ -90,8 +96,8 @@ def decide_create(state: TeamState | None, command: CreateTeam, stamp: Stamp) ->
     events: list[AnyAuthEvent] = [created]
     events += money_events(None, command.change.money, owner(command.team_id, command.account), stamp, 1)
     if command.members:
-        members = with_added((), command.members)
-        events.append(TeamMembersSet(**stamp.envelope(len(events)), team_id=command.team_id, members=members))
+        joined = with_added((), command.members)
+        events.append(TeamMembersChanged(**stamp.envelope(len(events)), team_id=command.team_id, joined=joined))
     if command.blocked:
         events.append(TeamBlocked(**stamp.envelope(len(events)), team_id=command.team_id))
     return events
@@ -111,6 +117,7 @@ def decide_update(state: TeamState | None, command: UpdateTeam, stamp: Stamp) ->
         route = "/team/block" if command.blocked else "/team/unblock"
         raise ApiError(400, "not_supported", f"blocked is changed by POST {route}.", param="blocked")
     settings = settings_after(team, command.change)
+    check_settings(settings_of(team), settings, aliases=ALIASES)
     default = or_before(command.default_key_budget_id, team.default_key_budget_id)
     events: list[AnyAuthEvent] = []
     if (settings, default) != (settings_of(team), team.default_key_budget_id):
@@ -137,10 +144,13 @@ def decide_block(state: TeamState | None, stamp: Stamp) -> list[AnyAuthEvent]:
     return [] if team.blocked else [TeamBlocked(**stamp.envelope(0), team_id=team.team_id)]
 
 
-def decide_unblock(state: TeamState | None, stamp: Stamp, *, entry: bool) -> list[AnyAuthEvent]:
-    """The team's keys work again. `entry`: a revocation stands in the bucket that was never recorded here."""
+def decide_unblock(state: TeamState | None, stamp: Stamp, *, entry: datetime | None) -> list[AnyAuthEvent]:
+    """The team's keys work again. `entry`: since when a revocation stands in the bucket, recorded
+    here or not: the unblock is not older than that, whosever clock is ahead."""
     team = living(state)
-    return [TeamUnblocked(**stamp.envelope(0), team_id=team.team_id)] if team.blocked or entry else []
+    if not team.blocked and entry is None:
+        return []
+    return [TeamUnblocked(**stamp.not_before(entry).envelope(0), team_id=team.team_id)]
 
 
 def decide_delete(state: TeamState | None, stamp: Stamp) -> list[AnyAuthEvent]:
@@ -156,6 +166,15 @@ def decide_add_members(
     """Some belong to the team too from now on. Raises ApiError 404, and 409 when one does with another role."""
     team = living(state, team_id)
     return _members(team, with_added(team.members, added), stamp)
+
+
+def decide_add_each(
+    state: TeamState | None, team_id: str, added: Sequence[Member], stamp: Stamp
+) -> tuple[list[AnyAuthEvent], tuple[ApiError | None, ...]]:
+    """(one event for all that can join, for each why they cannot: None when they do). Raises ApiError 404."""
+    team = living(state, team_id)
+    members, refusals = each_added(team.members, added)
+    return _members(team, members, stamp), refusals
 
 
 def decide_remove_members(
@@ -175,9 +194,11 @@ def decide_member_role(
 
 
 def _members(team: TeamState, members: tuple[Member, ...], stamp: Stamp) -> list[AnyAuthEvent]:
-    if members == team.members:
+    """What is different, and nothing else: the size of an event does not depend on that of the team."""
+    joined, left = difference(team.members, members)
+    if not joined and not left:
         return []
-    return [TeamMembersSet(**stamp.envelope(0), team_id=team.team_id, members=members)]
+    return [TeamMembersChanged(**stamp.envelope(0), team_id=team.team_id, joined=joined, left=left)]
 
 
 def owner(team_id: TeamId, account: AccountId) -> Owner:
@@ -228,8 +249,8 @@ def _changed(state: TeamState, event: AnyAuthEvent) -> TeamState:
             return replace(state, **settings_of(event), default_key_budget_id=event.default_key_budget_id)
         case BudgetSet():
             return with_money(state, event)
-        case TeamMembersSet():
-            return replace(state, members=event.members)
+        case TeamMembersChanged():
+            return replace(state, members=changed(state.members, event.joined, event.left))
         case TeamBlocked():
             return replace(state, blocked=True)
         case TeamUnblocked():

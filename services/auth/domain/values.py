@@ -8,6 +8,7 @@ import msgspec
 
 from shared.errors import ApiError
 from shared.money import MoneyError, nusd_from_usd
+from shared.strength import STRONG_CHARS_MIN, STRONG_DIFFERENT_MIN, guessable
 from shared.windows import WindowError, check_zone, duration_seconds, parse_duration
 
 NAME_CHARS_MAX = 200
@@ -36,6 +37,7 @@ CUSTOM_SECRET_CHARS_MIN = 16
 CUSTOM_SECRET_CHARS_MAX = 200
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_KEY_ID = re.compile(r"key_[0-9a-f]{32}")
 _SECRET = re.compile(r"sk-[\x21-\x7e]+")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _ROUTE = re.compile(r"/[A-Za-z0-9_.~/{}:-]*\*?")
@@ -59,6 +61,16 @@ def name(param: str, value: str | None) -> str | None:
     if not value.strip() or len(value) > NAME_CHARS_MAX or _CONTROL.search(value):
         raise problem(param, f"use 1 to {NAME_CHARS_MAX} characters without control characters")
     return value
+
+
+def key_alias(value: str | None) -> str | None:
+    """The alias of a key: nothing that could be taken for a key's id, or for a secret that is then shown in the clear;
+    a text that may be one is not repeated."""
+    if value is not None and _KEY_ID.fullmatch(value):
+        raise problem("key_alias", "an alias shaped like the id of a key could be taken for that key: use another name")
+    if value is not None and value.startswith("sk-"):
+        raise problem("key_alias", "an alias that begins with 'sk-' could be a secret, and aliases are shown to people")
+    return name("key_alias", value)
 
 
 def scope_id(param: str, value: str) -> str:
@@ -279,12 +291,19 @@ def zone(value: str | None, *, param: str = "budget_timezone") -> str | None:
         raise problem(param, str(error)) from error
 
 
-def custom_secret(value: str, *, param: str = "key") -> str:
-    """A secret chosen by the caller; the text of it is never repeated."""
+def custom_secret(value: str, *, param: str = "key", role: bool = False) -> str:
+    """A secret chosen by the caller; the text of it is never repeated. `role`: whoever has it administers or sees
+    others' things, so it must be as hard to guess as the master key."""
     if _SECRET.fullmatch(value) is None:
         raise problem(param, "a key of your own begins with 'sk-' and has printable ASCII without spaces")
     if not CUSTOM_SECRET_CHARS_MIN <= len(value) <= CUSTOM_SECRET_CHARS_MAX:
         raise problem(param, f"use {CUSTOM_SECRET_CHARS_MIN} to {CUSTOM_SECRET_CHARS_MAX} characters")
+    if role and guessable(value):
+        raise problem(
+            param,
+            f"a key with a role needs at least {STRONG_CHARS_MIN} characters with at least {STRONG_DIFFERENT_MIN}"
+            " different ones: leave it out, and a random one is made",
+        )
     return value
 
 

@@ -6,7 +6,7 @@ from services.auth.domain import values
 from services.auth.domain.fields.keys import CALLING
 from services.auth.domain.team import TeamState
 from services.auth.parts import Parts
-from services.auth.schemas.keys import KeyFields
+from services.auth.schemas.keys import GenerateKey, KeyFields
 from shared.access import RANKS, REACHES, Principal
 from shared.errors import ApiError
 from shared.ids import DEFAULT_ORG, OrgId
@@ -30,7 +30,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
     reach: Reach
 
 
-async def home_of(parts: Parts, request: KeyFields, caller: Principal) -> Home:
+async def home_of(parts: Parts, request: GenerateKey, caller: Principal) -> Home:
     """The home that a request names; whoever holds a role in one place only makes keys there.
 
     Raises ApiError 400, and 404 for what does not exist or is out of reach.

@@ -41,7 +41,7 @@ class Killing:
             state = None
         if state is None:
             return self._unrecorded(key_id, revoked)
-        row = key_row(state, self._parts.clock.now())
+        row = key_row(state, self._parts.clock.now(), caller=caller)
         return extended(row, KeyAnswer, key=key_id, fleet=revoked.fleet, warnings=revoked.warnings)
 
     async def delete(self, references: Sequence[str], aliases: Sequence[str], caller: Principal) -> DeletedKeys:
@@ -71,7 +71,7 @@ class Killing:
             )
 
         def decide(state: KeyState | None, stamp: Stamp) -> list[AnyAuthEvent]:
-            return domain.decide_unblock(state, stamp, entry=entry is not None)
+            return domain.decide_unblock(state, stamp, entry=None if entry is None else entry.at)
 
         change = await parts.commits.key(key_id, decide, actor=caller.actor)
         warnings = await parts.in_force(change.position)
@@ -82,7 +82,7 @@ class Killing:
             except BusError as error:
                 log.warning("the revocation of %s could not be lifted yet: %s", key_id, error)
                 warnings.append(LINGERS)
-        row = key_row(change.state, parts.clock.now())
+        row = key_row(change.state, parts.clock.now(), caller=caller)
         return extended(row, KeyAnswer, key=key_id, warnings=warnings)
 
     # ---- parts ---------------------------------------------------------------------------------------

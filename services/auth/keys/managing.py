@@ -1,5 +1,6 @@
 """The work behind `/key/generate`, `/key/service-account/generate`, `/key/update` and `/key/bulk_update`."""
 
+from datetime import datetime
 from hashlib import sha256
 
 import msgspec
@@ -18,6 +19,7 @@ from services.auth.domain.scope import or_before
 from services.auth.domain.stamp import Stamp
 from services.auth.draws import Draws
 from services.auth.keys.homes import Home, check_role, home_of, refuse_calling, role_of
+from services.auth.keys.outliving import CAPPED, capped, check_end, check_owner_stays, end_of
 from services.auth.parts import Parts, saying_what_is_taken
 from services.auth.rotation.asked import rotation_change
 from services.auth.rotation.signing import Signing
@@ -28,6 +30,7 @@ from services.auth.rows.keys import LLM_API_ROUTES, key_row
 from services.auth.rows.rotation import SigningSecret
 from services.auth.schemas import keys as schemas
 from services.auth.schemas.base import read
+from services.auth.store import bound_keys
 from shared.access import Principal
 from shared.errors import ApiError
 from shared.events import AnyAuthEvent
@@ -63,8 +66,8 @@ class Keys:
             check_role(role, home, caller)
             refuse_calling(request)
         key_id = KeyId(draws.short_id("key"))
-        text, hashed = await self._secret(request, key_id, draws)
-        command = await self._issue(request, key_id, hashed, home, role, caller, draws)
+        text, hashed = await self._secret(request, key_id, draws, role)
+        command = await self._issue(request, key_id, hashed, home, role, caller, now, draws)
         owner = Owner(key_id=key_id, org_id=home.org_id, team_id=command.team_id, alias=request.key_alias)
         await self._check_targets(command.rotation, owner)
 
@@ -72,14 +75,16 @@ class Keys:
             return domain.decide_issue(state, command, stamp)
 
         with saying_what_is_taken():
-            change = await parts.commits.key(command.key_id, decide, actor=caller.actor)
+            change = await parts.commits.key(command.key_id, decide, actor=caller.actor, beside=bound_keys)
         position = change.position
         if position is None:  # an earlier attempt of the same request made it
             position = await parts.commits.head()
         else:
             self._minted.add()
         warnings = await parts.in_force(position)
-        row = key_row(change.state, now, signing=self.signing_of(key_id))
+        if command.expires_at != values.expiry(request.duration, now):
+            warnings.insert(0, CAPPED)
+        row = key_row(change.state, now, caller=caller, signing=self.signing_of(key_id))
         return extended(row, MintedKey, key=text, warnings=warnings)
 
     async def service_account(self, request: schemas.GenerateKey, caller: Principal, draws: Draws) -> MintedKey:
@@ -96,11 +101,11 @@ class Keys:
         home: Home,
         role: Role | None,
         caller: Principal,
+        now: datetime,
         draws: Draws,
     ) -> IssueKey:
         """The command for a request whose home and role are settled. Raises ApiError 400, 404."""
         parts, team = self._parts, home.team
-        now = parts.clock.now()
         budget_id = request.budget_id or None
         if team is not None and role is None and not names_a_budget(request):
             budget_id = team.default_key_budget_id
@@ -109,7 +114,7 @@ class Keys:
         user_id = request.user_id or None
         if user_id is not None:
             await parts.owners.check_owner(user_id, team_id, role, reach, caller)
-        alias = values.name("key_alias", request.key_alias)
+        alias = values.key_alias(request.key_alias)
         attach = await parts.attachment(budget_id)
         aliases = aliases_of("aliases", request.aliases)
         return IssueKey(
@@ -119,7 +124,9 @@ class Keys:
             secret=hashed,
             account=AccountId(draws.short_id("acct")),
             change=change_of(request, alias, attach, now, model_aliases=aliases),
-            expires_at=values.expiry(request.duration, now),
+            expires_at=capped(
+                values.expiry(request.duration, now), None if role is None else end_of(caller, parts.people)
+            ),
             allowed_routes=or_before(_routes(request, role), ()),
             user_id=None if user_id is None else UserId(user_id),
             role=role,
@@ -130,7 +137,7 @@ class Keys:
         )
 
     async def _secret(
-        self, request: schemas.GenerateKey, key_id: KeyId, draws: Draws
+        self, request: schemas.GenerateKey, key_id: KeyId, draws: Draws, role: Role | None
     ) -> tuple[str | None, HashedSecret]:
         """(the secret of a new key if it is known, its stored form). Raises ApiError 400, 409."""
         vault = self._parts.vault
@@ -148,7 +155,7 @@ class Keys:
         if request.key is None:
             text = draws.secret()
         else:
-            text = values.custom_secret(request.key)
+            text = values.custom_secret(request.key, role=role is not None)
             await self._refuse_taken("key", sha256(text.encode()).digest(), text, key_id)
         return text, vault.hashed(text)
 
@@ -165,16 +172,16 @@ class Keys:
                 param=param,
             )
 
-    async def further_secret(self, wanted: str | None, key_id: KeyId, draws: Draws) -> str:
+    async def further_secret(self, wanted: str | None, key: KeyState, draws: Draws) -> str:
         """The next secret of a key that there is: the one that is wanted, or one that is drawn.
 
         Raises ApiError 400, 409.
         """
         if wanted is None:
             return draws.secret()
-        text = values.custom_secret(wanted, param="new_key")
+        text = values.custom_secret(wanted, param="new_key", role=key.role is not None)
         inner = sha256(text.encode()).digest()
-        await self._refuse_taken("new_key", inner, text, key_id if draws.again else None)
+        await self._refuse_taken("new_key", inner, text, key.key_id if draws.again else None)
         return text
 
     # ---- changes -------------------------------------------------------------------------------------
@@ -200,7 +207,8 @@ class Keys:
             change = await parts.commits.key(key_id, decide, actor=caller.actor)
         warnings = await parts.told(change, command.change.money, now)
         signing = None if request.rotation_delivery is UNSET else self.signing_of(key_id)
-        return extended(key_row(change.state, now, signing=signing), KeyAnswer, key=key_id, warnings=warnings)
+        row = key_row(change.state, now, caller=caller, signing=signing)
+        return extended(row, KeyAnswer, key=key_id, warnings=warnings)
 
     async def change_of_key(
         self,
@@ -216,6 +224,11 @@ class Keys:
         if key.role is not None:
             refuse_calling(request)
         user_id = request.user_id
+        if not isinstance(user_id, UnsetType):
+            check_owner_stays(key, user_id, caller)
+        expires_at = key.expires_at if isinstance(ends, UnsetType) else values.expiry(ends, now)
+        if key.role is not None and not isinstance(ends, UnsetType):
+            check_end(key, expires_at, end_of(caller, parts.people))
         if isinstance(user_id, str):
             await parts.owners.check_owner(user_id, key.team_id, key.role, key.reach, caller)
         renewed = rotation_change(request)
@@ -226,17 +239,17 @@ class Keys:
             account=AccountId(draws.short_id("acct")),
             change=change_of(
                 request,
-                alias if isinstance(alias, UnsetType) else values.name("key_alias", alias),
+                alias if isinstance(alias, UnsetType) else values.key_alias(alias),
                 attach,
                 now,
                 model_aliases=aliases_of("aliases", request.aliases),
             ),
-            expires_at=UNSET if isinstance(ends, UnsetType) else values.expiry(ends, now),
+            expires_at=UNSET if isinstance(ends, UnsetType) else expires_at,
             allowed_routes=_routes(request, key.role),
             user_id=UserId(user_id) if isinstance(user_id, str) else user_id,
             rotation=renewed,
-            team_id=UNSET if request.team_id is None else request.team_id,
-            org_id=UNSET if request.organization_id is None else request.organization_id,
+            team_id=request.team_id,
+            org_id=request.organization_id,
             role=UNSET if request.key_type is None else role_of(request.key_type, _reach_of(key)),
             blocked=UNSET if request.blocked is None else request.blocked,
         )

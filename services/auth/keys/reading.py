@@ -41,7 +41,9 @@ class KeyReading:
         key_id = caller.key_id if reference is None else await self._visible(reference, caller)
         state = domain.living(await parts.views.key(key_id or ""))
         spend = await self._spend(state, caller)
-        return KeyInfoAnswer(key=reference or state.key_id, info=self._info(state, spend), warnings=spend.warnings)
+        return KeyInfoAnswer(
+            key=reference or state.key_id, info=self._info(state, spend, caller), warnings=spend.warnings
+        )
 
     async def infos(self, references: Sequence[str], aliases: Sequence[str], caller: Principal) -> KeyInfosAnswer:
         """Several keys with their spend, in the order in which they were named."""
@@ -56,7 +58,7 @@ class KeyReading:
         spends = await self._spends(list(states.values()), caller)
         return KeyInfosAnswer(
             key=[*references, *aliases],
-            info=[self._info(state, spend) for state, spend in zip(states.values(), spends, strict=True)],
+            info=[self._info(state, spend, caller) for state, spend in zip(states.values(), spends, strict=True)],
             not_found=[name for name in (*references, *aliases) if name not in states],
             warnings=list(dict.fromkeys(warning for spend in spends for warning in spend.warnings)),
         )
@@ -89,7 +91,9 @@ class KeyReading:
             descending=descending,
         )
         return KeyList(
-            keys=[key_row(state, now) for state in found] if whole else [state.key_id for state in found],
+            keys=[key_row(state, now, caller=caller) for state in found]
+            if whole
+            else [state.key_id for state in found],
             total_count=total,
             current_page=page,
             total_pages=-(-total // size),
@@ -127,10 +131,10 @@ class KeyReading:
 
     # ---- parts ---------------------------------------------------------------------------------------
 
-    def _info(self, state: KeyState, spend: Spend) -> KeyInfo:
+    def _info(self, state: KeyState, spend: Spend, caller: Principal) -> KeyInfo:
         now = self._parts.clock.now()
         return extended(
-            key_row(state, now, spend),
+            key_row(state, now, spend, caller=caller),
             KeyInfo,
             spend=spend.current,
             total_spend=spend.total,

@@ -8,13 +8,13 @@ to say.
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import msgspec
 
 from services.auth.commits import Commits
-from services.auth.domain import key, org, team, versions
+from services.auth.domain import key, org, renewing, team
 from services.auth.domain.key_state import KeyState
 from services.auth.domain.org import OrgState
 from services.auth.domain.records import Records
@@ -160,10 +160,10 @@ class Revocations:
             if state is None or state.deleted_at is not None:
                 return []  # its secrets are dead with it
             if order.kind == "leaked":
-                return versions.decide_leaked(state, stamp, versions=order.versions)
+                return renewing.decide_leaked(state, stamp, versions=order.versions)
             events: list[AnyAuthEvent] = []
             for version in order.versions:
-                events += versions.decide_retire(state, version, "replaced", stamp, len(events))
+                events += renewing.decide_retire(state, version, "replaced", stamp, len(events))
             return events
 
         return (await self._commits.key(KeyId(order.scope_id), decide, actor=actor, cause=cause)).position
@@ -309,8 +309,28 @@ class _Peopled:
         return name in self._names
 
 
+class _Entry(msgspec.Struct, frozen=True):
+    """What every entry has, of any version."""
+
+    kind: str
+    at: datetime
+    actor: str
+
+
+_NO_ENTRY = Revocation(kind="blocked", at=datetime(1970, 1, 1, tzinfo=UTC), actor="unknown")
+
+
 def _read(value: bytes) -> Revocation:
-    return msgspec.json.decode(value, type=Revocation)
+    """An entry. What is none (see `shared.auth_log` on how that comes to be there) refuses all the same, as a block of
+    long ago: it gives way to every entry, and to an unblock. Raises msgspec.DecodeError for one of a later version."""
+    try:
+        return msgspec.json.decode(value, type=Revocation)
+    except msgspec.DecodeError:
+        try:
+            msgspec.json.decode(value, type=_Entry)
+        except msgspec.DecodeError:
+            return _NO_ENTRY
+        raise
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

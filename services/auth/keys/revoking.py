@@ -5,7 +5,7 @@ Used for keys, versions of their secrets, teams and organizations alike; works w
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 
 import msgspec
@@ -75,6 +75,13 @@ class Revoking:
         if not names or key_kv(key_id) not in self._people.keys:
             names = names_of(living(await self._views.key(key_id)))
         return of_key(kind, key_id, names)
+
+    async def standing(self, names: Iterable[str]) -> bool:
+        """Whether an entry stands under one of some names, in the bucket itself. Raises BusUnavailable."""
+        for name in names:
+            if await self._revocations.standing(name) is not None:
+                return True
+        return False
 
     async def revoke(self, orders: Sequence[Order], actor: str, *, cause: str = "") -> Revoked:
         """Put the entries, then make the events while the proxies are heard.

@@ -35,6 +35,7 @@ CREATE TABLE member_view (
     team_id text NOT NULL REFERENCES team_view,
     user_id text NOT NULL CONSTRAINT member_is_user REFERENCES user_view,
     role    text NOT NULL,
+    address_known boolean NOT NULL DEFAULT false, -- to whoever added them
     PRIMARY KEY (team_id, user_id)
 );
 

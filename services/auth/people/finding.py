@@ -12,6 +12,7 @@ from services.auth.domain.team import TeamState
 from services.auth.domain.user import CreateUser, UserState
 from services.auth.draws import Draws
 from services.auth.parts import Parts, saying_what_is_taken
+from services.auth.rows.people import sees
 from services.auth.schemas.people import MEMBERS_PER_REQUEST_MAX, MemberRequest, OrgMemberRequest
 from shared.access import Principal
 from shared.errors import ApiError
@@ -19,10 +20,22 @@ from shared.events import AnyAuthEvent, Member, MemberRole
 from shared.ids import UserId
 
 
+class Guest(msgspec.Struct, frozen=True, kw_only=True):
+    """A user whom a request names, and the address that was sent for them."""
+
+    user: UserState
+    address: str | None = None
+
+    def member(self, role: MemberRole, caller: Principal) -> Member:
+        """The guest as a member; whoever sent the address, or sees the user, knows it."""
+        known = self.address is not None or sees(caller, self.user)
+        return Member(user_id=self.user.user_id, role=role, address_known=known)
+
+
 class Met(msgspec.Struct, frozen=True, kw_only=True):
     """Users that a request names, and as what they are to join."""
 
-    users: tuple[UserState, ...] = ()
+    guests: tuple[Guest, ...] = ()
     members: tuple[Member, ...] = ()
 
 
@@ -38,28 +51,30 @@ class Meeting:
         """The users of some members, those made that are not known. Raises ApiError 400, 409, StoreUnavailable."""
         check_count(param, len(named))
         drawn = [UserId(draws.short_id("user")) for _ in named]
-        users: list[UserState] = []
-        for one, user_id in zip(named, drawn, strict=True):
-            users.append(await self.join(one, user_id, caller, param=param))
-        roles: dict[UserId, MemberRole] = {user.user_id: one.role for one, user in zip(named, users, strict=True)}
-        members = tuple(Member(user_id=user_id, role=role) for user_id, role in roles.items())
-        return Met(users=tuple(users), members=members)
+        guests = [await self.join(one, user_id, caller, param=param) for one, user_id in zip(named, drawn, strict=True)]
+        members = {guest.user.user_id: guest.member(one.role, caller) for one, guest in zip(named, guests, strict=True)}
+        return Met(guests=tuple(guests), members=tuple(members.values()))
 
     async def join(
         self, named: MemberRequest | OrgMemberRequest, fresh: UserId, caller: Principal, *, param: str = "member"
-    ) -> UserState:
-        """The user that is named, made under the id given (or `fresh`) when there is none."""
+    ) -> Guest:
+        """The user that is named, made under the id given (or `fresh`) when there is none.
+
+        Whoever does not reach everywhere names by one of the two, so that nothing is learnt of whose address is whose.
+        """
         user_id, email = _who(named.user_id, named.user_email, param)
+        if user_id is not None and email is not None and not caller.everywhere:
+            raise values.problem(param, "say who by user_id or by user_email: both take a role that holds everywhere")
         found = None
         if user_id is not None:
             found = await self._parts.users.user(user_id)
         elif email is not None:
             found = await self._parts.users.user_of_email(email)
         if found is None or found.deleted_at is not None:
-            return await self._make(UserId(user_id or fresh), email, caller)
+            return Guest(user=await self._make(UserId(user_id or fresh), email, caller), address=email)
         if email is not None and (found.email or "").lower() != email.lower():
             raise values.problem(param, f"the user {found.user_id!r} has another address than {email!r}")
-        return found
+        return Guest(user=found, address=email)
 
     async def known(self, user_id: str | None, email: str | None) -> UserState:
         """A living user. Raises ApiError 400, 404."""

@@ -1,6 +1,9 @@
 """The work behind `/team/member_*`: who belongs to a team, and the keys that go with it."""
 
+from collections.abc import Sequence
+
 import msgspec
+from msgspec import UnsetType
 
 from services.auth.answers.people import BulkMembers, BulkResult, MemberAnswer, MembersAnswer, RemovedMember
 from services.auth.domain import team as domain
@@ -40,24 +43,31 @@ class Members:
             raise values.problem("member", "say who: {role, user_id or user_email}, or a list of such")
         met = await self._meeting.meet(named, caller, draws)
         state = await self._join(team.team_id, met.members, caller)
-        users = [user_row(user, caller) for user in met.users]
-        return extended(await self._teams.row(state), MembersAnswer, updated_users=users)
+        users = [user_row(guest.user, caller, guest.address) for guest in met.guests]
+        return extended(await self._teams.row(state, caller), MembersAnswer, updated_users=users)
 
     async def add_many(self, request: schemas.AddMembers, caller: Principal, draws: Draws) -> BulkMembers:
-        """The same for a list, each for itself. Raises ApiError 400, 404."""
+        """The same for a list, each for itself: those who are not known become users, then all that can join do so in
+        one commit. Raises ApiError 400, 404."""
         team = await team_within(self._parts, request.team_id, caller)
         check_count("members", len(request.members))
         drawn = [UserId(draws.short_id("user")) for _ in request.members]
         results: list[BulkResult] = []
+        met: list[tuple[BulkResult, Member]] = []
         for named, fresh in zip(request.members, drawn, strict=True):
             result = BulkResult(user_id=named.user_id, user_email=named.user_email, success=True)
             try:
-                user = await self._meeting.join(named, fresh, caller, param="members")
-                await self._join(team.team_id, (Member(user_id=user.user_id, role=named.role),), caller)
-                result.user_id, result.user_email = user.user_id, user.email
+                guest = await self._meeting.join(named, fresh, caller, param="members")
+                met.append((result, guest.member(named.role, caller)))
+                row = user_row(guest.user, caller, guest.address)
+                result.user_id, result.user_email = row.user_id, row.user_email
             except ApiError as error:
                 result.success, result.error = False, error.message
             results.append(result)
+        refusals = await self._join_each(team.team_id, [member for _, member in met], caller)
+        for (result, _), refusal in zip(met, refusals, strict=True):
+            if refusal is not None:
+                result.success, result.error = False, refusal.message
         done = sum(result.success for result in results)
         return BulkMembers(
             team_id=team.team_id,
@@ -86,11 +96,12 @@ class Members:
         change = await parts.commits.team(team.team_id, decide, actor=caller.actor)
         parts.relay.tell(change.position)
         self._cascade.wake()
-        users = await parts.users.users_of([member.user_id])
+        members = {row.user_id: row for row in (await self._teams.row(change.state, caller)).members_with_roles}
+        shown = members.get(member.user_id)
         return MemberAnswer(
             team_id=team.team_id,
             user_id=member.user_id,
-            user_email=users[member.user_id].email if member.user_id in users else None,
+            user_email=None if shown is None or isinstance(shown.user_email, UnsetType) else shown.user_email,
             role=role,
             deleted_keys=list(died.keys),
             fleet=died.fleet,
@@ -103,7 +114,7 @@ class Members:
         member = await self._meeting.member(team, request.user_id, request.user_email)
         state, died = await self.leave(team.team_id, member.user_id, caller)
         return extended(
-            await self._teams.row(state),
+            await self._teams.row(state, caller),
             RemovedMember,
             deleted_keys=list(died.keys),
             fleet=died.fleet,
@@ -132,3 +143,18 @@ class Members:
         change = await self._parts.commits.team(team_id, decide, actor=caller.actor)
         self._parts.relay.tell(change.position)
         return change.state
+
+    async def _join_each(
+        self, team_id: TeamId, members: Sequence[Member], caller: Principal
+    ) -> tuple[ApiError | None, ...]:
+        """One commit for all; for each why they did not join."""
+        refusals: tuple[ApiError | None, ...] = ()
+
+        def decide(state: TeamState | None, stamp: Stamp) -> list[AnyAuthEvent]:
+            nonlocal refusals
+            events, refusals = domain.decide_add_each(state, team_id, members, stamp)
+            return events
+
+        change = await self._parts.commits.team(team_id, decide, actor=caller.actor)
+        self._parts.relay.tell(change.position)
+        return refusals

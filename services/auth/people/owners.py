@@ -3,6 +3,7 @@
 from services.auth.domain import values
 from services.auth.domain.members import allowed_role, no_member
 from services.auth.domain.user import UserState, living, no_user
+from services.auth.rows.people import sees
 from services.auth.store_people import PeopleViews, UserFilter
 from shared.access import Principal
 from shared.errors import ApiError
@@ -37,6 +38,8 @@ class Owners:
         if team_id is None and caller is not None and not await self.within(user_id, caller):
             raise no_user(user_id)
         why = allowed_role(found.role, role, reach, member_role)
+        if why is not None and caller is not None and not sees(caller, found):
+            why = f"this user may have no key with the role {role} here"  # what they are in Tundish is not told
         if why is not None:
             raise ApiError(400, "role_not_allowed", f"user_id: {why}.", param="user_id")
         return found

@@ -13,6 +13,7 @@ from services.auth.answers.people import (
     UserAnswer,
     UserInfo,
     UserList,
+    UserRow,
 )
 from services.auth.domain import team as team_domain
 from services.auth.domain import user as domain
@@ -23,7 +24,7 @@ from services.auth.domain.user import ChangeUser, CreateUser, UserState
 from services.auth.draws import Draws
 from services.auth.parts import Parts, saying_what_is_taken
 from services.auth.people.dying import end_keys, excess
-from services.auth.people.finding import Meeting, check_count
+from services.auth.people.finding import Guest, Meeting, check_count
 from services.auth.rows.base import extended
 from services.auth.rows.keys import key_row
 from services.auth.rows.people import user_row, user_team
@@ -46,6 +47,10 @@ USERS_PER_DELETE_MAX = 100
 ORGS_OF_USER_MAX = 100
 _KEY_TYPES: Mapping[UserRole, str] = {"proxy_admin": "admin", "proxy_admin_viewer": "viewer"}
 ORG_ROLES = ("user", "internal_user")
+_OF_NO_TEAM = (
+    "The key belongs to none of the teams, and draws on no budget of theirs: make one in a team with"
+    " POST /key/generate, user_id and team_id."
+)
 
 
 class Users:
@@ -74,7 +79,7 @@ class Users:
         if not request.auto_create_key and (request.key_alias or request.duration):
             param = "key_alias" if request.key_alias else "duration"
             raise values.problem(param, "there is no key that it could be of: auto_create_key is false")
-        values.name("key_alias", request.key_alias)
+        values.key_alias(request.key_alias)
         values.expiry(request.duration, parts.clock.now())
 
         def decide(state: UserState | None, stamp: Stamp) -> list[AnyAuthEvent]:
@@ -84,7 +89,8 @@ class Users:
             change = await parts.commits.user(command.user_id, decide, actor=caller.actor)
         parts.relay.tell(change.position)
         for team_id, role in teams.items():
-            await self._join(team_id, Member(user_id=command.user_id, role=role), caller)
+            member = Guest(user=change.state, address=change.state.email).member(role, caller)
+            await self._join(team_id, member, caller)
         row = user_row(change.state, caller)
         answer = extended(row, NewUserAnswer, teams=list(teams))
         if request.auto_create_key:
@@ -132,8 +138,8 @@ class Users:
         more = f"{len(keys)} of {total} keys are shown: see GET /key/list?user_id={user.user_id}"
         return UserInfo(
             user_id=user.user_id,
-            user_info=user_row(user, caller),
-            keys=[key_row(key, now) for key in keys],
+            user_info=(await self._rows([user], caller))[0],
+            keys=[key_row(key, now, caller=caller) for key in keys],
             teams=[user_team(team) for team in teams],
             warnings=[more] if total > len(keys) else [],
         )
@@ -153,7 +159,7 @@ class Users:
         )
         found, total = await self._parts.users.users(wanted, page=page, size=size)
         return UserList(
-            users=[user_row(user, caller) for user in found],
+            users=await self._rows(found, caller),
             total=total,
             page=page,
             page_size=size,
@@ -198,8 +204,8 @@ class Users:
         drawn = [UserId(draws.short_id("user")) for _ in named]
         states: list[UserState] = []
         for one, fresh in zip(named, drawn, strict=True):
-            user = await self._meeting.join(one, fresh, caller)
-            states.append(await self._change(user.user_id, ChangeUser(join=(org.org_id,)), caller))
+            guest = await self._meeting.join(one, fresh, caller)
+            states.append(await self._change(guest.user.user_id, ChangeUser(join=(org.org_id,)), caller))
         return OrgMembers(organization_id=org.org_id, updated_users=[user_row(state, caller) for state in states])
 
     async def leave_org(self, request: schemas.DeleteOrgMember, caller: Principal) -> OrgMembers:
@@ -210,6 +216,14 @@ class Users:
         return OrgMembers(organization_id=org.org_id, updated_users=[user_row(state, caller)])
 
     # ---- parts ---------------------------------------------------------------------------------------
+
+    async def _rows(self, users: Sequence[UserState], caller: Principal) -> list[UserRow]:
+        """Users as far as the caller sees them, with the addresses that are known in the caller's teams."""
+        org_id, team_id = caller.bounds()
+        known: frozenset[str] = frozenset()
+        if org_id is not None:
+            known = await self._parts.users.addressed([user.user_id for user in users], org_id, team_id)
+        return [user_row(user, caller, user.email if user.user_id in known else None) for user in users]
 
     async def _change(self, user_id: UserId, command: ChangeUser, caller: Principal) -> UserState:
         def decide(state: UserState | None, stamp: Stamp) -> list[AnyAuthEvent]:
@@ -245,12 +259,15 @@ class Users:
         self._parts.relay.tell(change.position)
 
     async def _give_key(self, answer: NewUserAnswer, request: schemas.NewUser, caller: Principal, draws: Draws) -> None:
-        """Make the key that comes with a new user, and put it into the answer."""
+        """Make the key that comes with a new user, in the one team of theirs, and put it into the answer."""
+        calls = request.user_role not in _KEY_TYPES
+        in_team = calls and len(answer.teams) == 1
         wanted = GenerateKey(
             user_id=answer.user_id,
             key_alias=request.key_alias,
             duration=request.duration,
             key_type=_KEY_TYPES.get(request.user_role),
+            team_id=answer.teams[0] if in_team else None,
         )
         try:
             minted = await self._mint(wanted, caller, draws)
@@ -259,8 +276,10 @@ class Users:
             raise ApiError(error.status, error.code, message, param=error.param, kind=error.kind) from error
         answer.key, answer.token_id, answer.token = minted.key, minted.token_id, minted.token
         answer.key_name, answer.key_alias, answer.expires = minted.key_name, minted.key_alias, minted.expires
-        answer.key_type = minted.key_type
+        answer.key_type, answer.team_id = minted.key_type, minted.team_id
         answer.warnings = minted.warnings
+        if calls and len(answer.teams) > 1:
+            answer.warnings = [_OF_NO_TEAM, *answer.warnings]
 
     async def _teams_of(self, named: Sequence[str | schemas.TeamOfUser], caller: Principal) -> dict[TeamId, MemberRole]:
         check_count("teams", len(named))

@@ -4,6 +4,7 @@ Nothing here looks anything up: whether a target is within the rules of this ins
 """
 
 import re
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from msgspec import UNSET, UnsetType
@@ -18,6 +19,7 @@ from shared.windows import WindowError, duration_seconds
 
 TARGETS_MAX = 5
 URL_CHARS_MAX = 500
+HOST_CHARS_MAX = 253
 FIELDS: dict[str, tuple[str, ...]] = {
     "key_vault": ("vault", "secret"),
     "webhook": ("url",),
@@ -30,6 +32,7 @@ _VAULT_NAME = re.compile(r"[0-9a-zA-Z-]{1,127}")
 _KUBERNETES_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _ENTRY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+_LABEL = re.compile(r"[a-zA-Z0-9_]([-a-zA-Z0-9_]{0,61}[a-zA-Z0-9_])?")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
@@ -145,6 +148,26 @@ def _kubernetes(entry: TargetRequest, place: str) -> Target:
 _TARGETS = {"key_vault": _key_vault, "webhook": _webhook, "kubernetes": _kubernetes}
 
 
+def is_host(text: str) -> bool:
+    """Whether a text is an address, or can be the name of a host."""
+    try:
+        ip_address(text)
+    except ValueError:
+        name = text.removesuffix(".")
+        return len(name) <= HOST_CHARS_MAX and all(_is_label(label) for label in name.split("."))
+    return True
+
+
+def _is_label(text: str) -> bool:
+    if _LABEL.fullmatch(text) is None:
+        return False
+    try:
+        text.encode("idna").decode("idna")  # what looks encoded can be decoded
+    except UnicodeError:
+        return False
+    return True
+
+
 class _Url:
     """The parts of a URL that was looked at."""
 
@@ -169,4 +192,6 @@ def _https(text: str, place: str, *, plain: bool) -> _Url:
         raise values.problem(place, "use https")
     if not parts.hostname or parts.user or parts.fragment or parts.port == 0:
         raise values.problem(place, "use https://<host>/<path>, without user, password and fragment")
+    if not is_host(parts.hostname):
+        raise values.problem(place, f"{parts.hostname[:100]!r} is the name of no host")
     return parts

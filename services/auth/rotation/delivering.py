@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING
 from services.auth.commits import Commits
 from services.auth.domain.derived import derived_id
 from services.auth.domain.key_state import KeyState, SecretState
+from services.auth.domain.renewing import decide_delivered
 from services.auth.domain.stamp import Stamp
-from services.auth.domain.versions import decide_delivered, old_ends_at, waiting
+from services.auth.domain.versions import old_ends_at, waiting
 from services.auth.relay import Relay
 from services.auth.rotation import signals
 from services.auth.rotation.minting import PURPOSE, context
 from services.auth.rotation.targets.courier import DeliveryError, Owner, Parcel
 from services.auth.rotation.targets.couriers import Couriers
-from services.auth.sealing import SealBroken, Sealer
 from services.auth.store_rotation import Job, Pending, put_signal
 from services.auth.store_views import Views
 from shared.clock import Clock
 from shared.errors import StoreError, StoreUnavailable
 from shared.events import AnyAuthEvent, KeySecretDelivered
 from shared.people import People
+from shared.sealing import SealBroken, Sealer
 from shared.telemetry import Counter
 from shared.topology import secret_kv
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ACTOR = "service:auth"
-AT_ONCE = 8
+AT_ONCE = 16
 """Deliveries that one process makes at the same time."""
 LEASE = timedelta(seconds=30)
 """How long a claim holds, and so how long a delivery waits whose process died over it: longer than it may take."""
@@ -93,6 +94,7 @@ class Delivering:
         self._wake = wake
         self._announce = announce
         self._deliveries = deliveries
+        self._under_way = 0
         self.outstanding = 0
         self._since: datetime | None = None
 
@@ -102,29 +104,33 @@ class Delivering:
         return 0.0 if self._since is None else max(0.0, (self._clock.now() - self._since).total_seconds())
 
     async def run(self) -> None:
-        """Deliver for ever."""
-        while True:
-            try:
-                if await self.step():
-                    continue
-            except StoreUnavailable as error:
-                log.debug("deliveries wait for the database: %s", error)
-            try:
-                async with asyncio.timeout(POLL_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+        """Deliver for ever: whoever comes to an end makes room for the next one."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._wake.clear()
+                try:
+                    if await self._begin(group):
+                        continue
+                except StoreUnavailable as error:
+                    log.debug("deliveries wait for the database: %s", error)
+                try:
+                    async with asyncio.timeout(POLL_S):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
 
-    async def step(self) -> int:
-        """Make the deliveries that are to be made now; how many. Raises StoreUnavailable."""
-        self._wake.clear()
+    async def _begin(self, group: asyncio.TaskGroup) -> int:
+        """Begin the deliveries that are to be made now, as far as there is room; how many. Raises StoreUnavailable."""
+        room = AT_ONCE - self._under_way
+        if room <= 0:
+            return 0
         self.outstanding, self._since = await self._pending.waiting()
         if not self.outstanding:
             return 0
-        jobs = await self._pending.claim(self._clock.now(), lease=LEASE, most=AT_ONCE)
-        async with asyncio.TaskGroup() as group:
-            for job in jobs:
-                group.create_task(self._attempt(job))
+        jobs = await self._pending.claim(self._clock.now(), lease=LEASE, most=room)
+        for job in jobs:
+            self._under_way += 1
+            group.create_task(self._attempt(job))
         return len(jobs)
 
     async def _attempt(self, job: Job) -> None:
@@ -135,6 +141,9 @@ class Delivering:
             log.info("the delivery of %s to %s is not recorded: %s", job.key_id, job.way, error)
         except Exception:
             log.exception("the delivery of %s to %s failed", job.key_id, job.way)
+        finally:
+            self._under_way -= 1
+            self._wake.set()
 
     async def _deliver(self, job: Job) -> None:
         key = await self._views.key(job.key_id)
@@ -152,6 +161,9 @@ class Delivering:
             await self._fail(job, key, str(error))
         except TimeoutError:
             await self._fail(job, key, f"not done within {DELIVER_TIMEOUT_S} s")
+        except Exception as error:  # whatever it was, its owner hears of it
+            log.exception("the delivery of %s to %s broke", job.key_id, job.way)
+            await self._fail(job, key, f"failed: {type(error).__name__}")
         else:
             await self._record(job, detail)
             self._deliveries.add(1, kind, "delivered")

@@ -8,21 +8,22 @@ from services.auth.api.operations import Ask
 from services.auth.commits import Commits
 from services.auth.domain import key as keys
 from services.auth.domain.key_state import KeyState, SecretState
+from services.auth.domain.renewing import decide_collected
 from services.auth.domain.stamp import Stamp
-from services.auth.domain.versions import EXCHANGE, decide_delivered, is_collectable, newest, old_ends_at
+from services.auth.domain.versions import EXCHANGE, is_collectable, newest, old_ends_at
 from services.auth.keys.revoking import Revoking
 from services.auth.relay import Relay
 from services.auth.rotation import signals
 from services.auth.rotation.configured import Twice
 from services.auth.rotation.minting import PURPOSE, context
-from services.auth.sealing import SealBroken, Sealer
 from services.auth.store_rotation import Pending, keep_collected, put_signal
 from services.auth.store_views import Views
 from shared.clock import Clock
-from shared.errors import ApiError
+from shared.errors import ApiError, BusError
 from shared.events import AnyAuthEvent, KeySecretDelivered
 from shared.ids import KeyId
 from shared.people import People
+from shared.sealing import SealBroken, Sealer
 from shared.telemetry import Counter
 from shared.topology import secret_kv
 
@@ -78,6 +79,8 @@ class Exchanging:
             )
         key_id, sent = ask.caller.key_id, found[1].version
         claim = ask.draws.short_id("collect")
+        names = {found[0], *self._names(key_id, sent)}
+        await self._check_standing(names)
         if ask.draws.again:
             before = await self._pending.collected(claim)
             if before is not None:
@@ -95,19 +98,35 @@ class Exchanging:
             raise await self._missed(key_id, secret.version)
         await self._until_in_force(secret)
         text = self._open(key_id, secret.version, sealed)  # before it is taken: it must be readable
-        await self._take(key_id, secret.version, claim if ask.draws.repeatable else None, sealed)
+        await self._take(key_id, secret.version, sent, claim if ask.draws.repeatable else None, sealed)
+        await self._check_standing(names)  # a leak that was reported before this finds it collected, or is found here
         self._deliveries.add(1, EXCHANGE, "delivered")
         return await self._shown(key_id, secret.version, text)
 
-    async def _take(self, key_id: KeyId, version: int, claim: str | None, sealed: bytes) -> None:
+    def _names(self, key_id: KeyId, version: int) -> list[str]:
+        """The names under which a version stands."""
+        secrets = self._people.secrets
+        names = self._people.secrets_of(key_id)
+        return [name for name in names if name in secrets and secrets[name].version == version]
+
+    async def _check_standing(self, names: set[str]) -> None:
+        """Look in the bucket itself, which the mirror may be behind. Raises ApiError 401, 503."""
+        try:
+            revoked = await self._revoking.standing(names)
+        except BusError as error:
+            raise ApiError(
+                503,
+                "unavailable",
+                "The message bus does not answer: try again shortly. The old secret works meanwhile.",
+            ) from error
+        if revoked:
+            raise ApiError(401, "invalid_api_key", "The API key is revoked.", kind="authentication_error")
+
+    async def _take(self, key_id: KeyId, version: int, sent: int, claim: str | None, sealed: bytes) -> None:
         """Record that it was collected; only one does. Raises ApiError 409."""
 
         def decide(state: KeyState | None, stamp: Stamp) -> list[AnyAuthEvent]:
-            key = keys.living(state)
-            secret = next((one for one in key.secrets if one.version == version), None)
-            if secret is None or not is_collectable(key, secret):
-                return []
-            return decide_delivered(key, version, EXCHANGE, stamp)
+            return decide_collected(keys.living(state), version, sent, stamp)
 
         async def keep(connection: "PgConnection", state: KeyState, events: list[AnyAuthEvent]) -> None:
             for event in events:

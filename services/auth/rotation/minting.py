@@ -12,33 +12,28 @@ from services.auth import secret as secrets
 from services.auth.commits import Change, Commits
 from services.auth.domain import key as keys
 from services.auth.domain.key_state import KeyState
-from services.auth.domain.rotation import due_of, no_delivery, obstacle
+from services.auth.domain.leaking import decide_replaced
+from services.auth.domain.renewing import Mint, already_minted, decide_mint
+from services.auth.domain.rotation import AHEAD_MAX, due_of, no_delivery, obstacle
 from services.auth.domain.stamp import Stamp
-from services.auth.domain.versions import (
-    EXCHANGE,
-    Mint,
-    already_minted,
-    decide_mint,
-    in_flight,
-    newest,
-    waiting,
-    way_of,
-)
+from services.auth.domain.versions import EXCHANGE, in_flight, newest, waiting, way_of
 from services.auth.relay import Relay
 from services.auth.rotation import signals
-from services.auth.sealing import Sealer
 from services.auth.secret import Vault
 from services.auth.store_rotation import Pending, keep_secret
 from shared.clock import Clock
 from shared.errors import ApiError
 from shared.events import AnyAuthEvent, KeySecretMinted, RotationDue
 from shared.ids import KeyId
+from shared.sealing import Sealer
 from shared.telemetry import Counter
 
 if TYPE_CHECKING:
     from shared.pg import PgConnection
 
 PURPOSE = "rotation"
+AHEAD = "ahead"
+"""What came of an instant that is due by another clock, and not by ours."""
 SCHEDULE = "schedule"
 """Who acts when a secret is due."""
 PASSED: dict[str, str] = {
@@ -97,8 +92,11 @@ class Minting:
     async def due(self, event: RotationDue) -> str:
         """What came of a due instant, in a word: `minted`, `done` (there is nothing to do), or what stood against it.
 
-        Raises StoreUnavailable, VersionConflict.
+        `ahead`: by our clock it is not due yet, so it is to be said again. Raises StoreUnavailable, VersionConflict.
         """
+        if event.due_at > self._clock.now() + AHEAD_MAX:
+            self._outcomes.add(1, AHEAD)
+            return AHEAD
         text = secrets.mint()
         hashed = self._vault.hashed(text)
         outcome = "done"
@@ -127,14 +125,12 @@ class Minting:
         self._outcomes.add(1, outcome)
         return outcome
 
-    async def rotate(
-        self, key_id: KeyId, text: str, *, actor: str, cause: str = "", leaked: bool = False
-    ) -> Change[KeyState]:
-        """A version that is delivered like one of the schedule; after a leak it is brought, and never collected.
+    async def rotate(self, key_id: KeyId, text: str, *, actor: str, cause: str = "") -> Change[KeyState]:
+        """A version that is delivered like one of the schedule.
 
         Raises ApiError 400, 404, 409, and StoreUnavailable.
         """
-        mint = Mint(secret=self._vault.hashed(text), leaked=leaked)
+        mint = Mint(secret=self._vault.hashed(text), forms=self._vault.forms(text))
 
         def decide(state: KeyState | None, stamp: Stamp) -> list[AnyAuthEvent]:
             key = keys.living(state)
@@ -152,6 +148,22 @@ class Minting:
         self._outcomes.add(1, "rotated")
         return change
 
+    async def replace(self, key_id: KeyId, leaked: int, text: str, *, actor: str, cause: str) -> Change[KeyState]:
+        """A version in the place of one that leaked: it is brought to the owner, and never collected; the leaked one
+        gets its end with it. Without a position nothing came of it, and the leaked one must be revoked.
+
+        Raises ApiError 404, 409, and StoreUnavailable.
+        """
+        hashed = self._vault.hashed(text)
+
+        def decide(state: KeyState | None, stamp: Stamp) -> list[AnyAuthEvent]:
+            return decide_replaced(keys.living(state), leaked, hashed, stamp)
+
+        change = await self._mint(key_id, text, decide, actor=actor, cause=cause)
+        if change.position is not None:
+            self._outcomes.add(1, "replaced")
+        return change
+
     async def regenerate(
         self,
         key_id: KeyId,
@@ -165,7 +177,7 @@ class Minting:
 
         Raises what `update` raises, ApiError 404, 409, Duplicate, StoreUnavailable.
         """
-        mint = Mint(secret=self._vault.hashed(text), shown=True, grace_s=grace_s)
+        mint = Mint(secret=self._vault.hashed(text), forms=self._vault.forms(text), shown=True, grace_s=grace_s)
 
         def decide(state: KeyState | None, stamp: Stamp) -> list[AnyAuthEvent]:
             key = keys.living(state)

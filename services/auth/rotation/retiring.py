@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from services.auth.commits import Commits
 from services.auth.domain.key_state import KeyState
+from services.auth.domain.renewing import decide_expired, decide_settle
 from services.auth.domain.stamp import Stamp
-from services.auth.domain.versions import EXCHANGE, decide_expired, decide_settle
+from services.auth.domain.versions import EXCHANGE
 from services.auth.relay import Relay
 from services.auth.rotation import signals
 from services.auth.rotation.delivering import ACTOR

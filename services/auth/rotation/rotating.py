@@ -8,9 +8,10 @@ from services.auth.answers.rotation import RotatedKey, RotatingKeys
 from services.auth.domain import key as domain
 from services.auth.domain import values
 from services.auth.domain.key_state import KeyState
+from services.auth.domain.renewing import seconds_of
 from services.auth.domain.rotation import stage_of
 from services.auth.domain.stamp import Stamp
-from services.auth.domain.versions import newest, old_ends_at, seconds_of, waiting, way_of
+from services.auth.domain.versions import newest, old_ends_at, waiting, way_of
 from services.auth.draws import Draws
 from services.auth.keys.managing import Keys
 from services.auth.parts import Parts, saying_what_is_taken
@@ -45,7 +46,7 @@ class Rotating:
         grace_s = seconds_of(grace_text(grace)) if isinstance(grace, str) else 0
         settings = msgspec.structs.replace(request, grace_period=UNSET)
         command = await self._keys.change_of_key(key, settings, alias, caller, draws)
-        text = await self._keys.further_secret(request.new_key, key_id, draws)
+        text = await self._keys.further_secret(request.new_key, key, draws)
 
         def update(state: KeyState | None, stamp: Stamp) -> list[AnyAuthEvent]:
             return domain.decide_update(state, command, stamp)
@@ -57,7 +58,7 @@ class Rotating:
         position = await parts.commits.head() if change.position is None else change.position
         warnings = await parts.in_force(position)
         signing = None if request.rotation_delivery is UNSET else self._keys.signing_of(key_id)
-        row = key_row(change.state, now, signing=signing)
+        row = key_row(change.state, now, caller=caller, signing=signing)
         return extended(row, MintedKey, key=text, warnings=warnings)
 
     async def rotate(self, reference: str, caller: Principal, draws: Draws) -> RotatedKey:

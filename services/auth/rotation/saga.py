@@ -4,7 +4,7 @@ import logging
 
 import msgspec
 
-from services.auth.rotation.minting import Minting
+from services.auth.rotation.minting import AHEAD, Minting
 from shared.bus import Bus, Message, WorkQueue
 from shared.bus.work import attempts_of
 from shared.errors import StoreUnavailable, VersionConflict
@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 BATCH = 16
 AGAIN_S = 5.0
 """When work is tried again that the database did not take."""
+AHEAD_AGAIN_S = 15.0
+"""When a due instant is looked at again that our clock has not reached: it may be ours that is put right."""
 DELIVERIES_MAX = 20
 """After so many attempts that failed for another reason an item is given up, and the log says so."""
 
@@ -32,29 +34,39 @@ class Saga:
         async with WorkQueue(self._bus, WORK, ROTATION_DURABLE) as queue:
             while True:
                 for message, reply in await queue.fetch(BATCH):
-                    if await self._done(message, attempts_of(reply)):
+                    again_s = await self._again_s(message, attempts_of(reply))
+                    if again_s is None:
                         await queue.ack([reply])
                     else:
-                        await queue.nak(reply, delay_s=AGAIN_S)
+                        await queue.nak(reply, delay_s=again_s)
 
-    async def _done(self, message: Message, attempts: int) -> bool:
-        """Whether an item needs no further attempt."""
+    async def _again_s(self, message: Message, attempts: int) -> float | None:
+        """After how many seconds an item is tried again; None when it needs no further attempt."""
         try:
             event = decode_work(message.data)
         except msgspec.MsgspecError as error:
             log.error("an item of %s at %d cannot be read and is dropped: %s", WORK, message.seq, error)
-            return True
+            return None
         if not isinstance(event, RotationDue):
             log.error("an item of %s at %d is no due rotation and is dropped", WORK, message.seq)
-            return True
+            return None
         try:
             outcome = await self._minting.due(event)
         except (StoreUnavailable, VersionConflict) as error:
             log.info("the rotation of %s waits: %s", event.key_id, error)
-            return False
+            return AGAIN_S
         except Exception:
             final = attempts >= DELIVERIES_MAX
             log.exception("the rotation of %s failed%s", event.key_id, " for good" if final else "")
-            return final
+            return None if final else AGAIN_S
+        if outcome == AHEAD:
+            if attempts <= 1:
+                log.error(
+                    "the rotation of %s is said to be due at %s, which is later than now: the clock of a scheduler"
+                    " or ours is wrong; it waits",
+                    event.key_id,
+                    event.due_at.isoformat(),
+                )
+            return AHEAD_AGAIN_S
         log.info("the rotation of %s that was due at %s: %s", event.key_id, event.due_at.isoformat(), outcome)
-        return True
+        return None

@@ -10,10 +10,10 @@ from services.auth.rotation.exchanging import Exchanging
 from services.auth.rotation.minting import Minting
 from services.auth.rotation.retiring import Retiring
 from services.auth.rotation.saga import Saga
-from services.auth.sealing import Sealer
 from services.auth.store_database import Database
 from services.auth.store_rotation import Pending
 from shared.bus import Bus
+from shared.sealing import Sealer
 from shared.tasks import Supervisor
 from shared.telemetry import Metrics
 

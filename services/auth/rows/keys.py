@@ -9,16 +9,22 @@ from services.auth.domain.key_state import KeyState
 from services.auth.rows.base import with_money
 from services.auth.rows.rotation import SigningSecret, with_rotation
 from services.auth.spend import Spend
+from shared.access import Principal
 
 LLM_API_ROUTES = ("llm_api_routes",)
 """What `key_type` `llm_api` stands for."""
 
 
 def key_row(
-    state: KeyState, now: datetime, spend: Spend | None = None, *, signing: SigningSecret | None = None
+    state: KeyState,
+    now: datetime,
+    spend: Spend | None = None,
+    *,
+    caller: Principal | None,
+    signing: SigningSecret | None = None,
 ) -> KeyRow:
-    """A key as it is at an instant. `signing` makes the signing secrets of webhooks, which only the call that sets them
-    shows."""
+    """A key as it is at an instant, as far as `caller` (None: anybody) may know. `signing` makes the signing secrets of
+    webhooks, which only the call that sets them shows."""
     newest = versions.newest(state) or (state.secrets[-1] if state.secrets else None)
     row = KeyRow(
         token_id=state.key_id,
@@ -43,7 +49,7 @@ def key_row(
         updated_at=state.updated_at,
         updated_by=state.updated_by,
     )
-    return with_rotation(with_money(row, state, now, spend), state, now, signing)
+    return with_rotation(with_money(row, state, now, spend), state, now, signing, caller=caller)
 
 
 def type_of(state: KeyState) -> str:
@@ -52,11 +58,16 @@ def type_of(state: KeyState) -> str:
 
 
 def status_of(state: KeyState, now: datetime) -> str:
-    """`active`, `expired`, `revoked` (blocked) or `deleted`."""
+    """`deleted`, `revoked` (no secret of it works any more), `blocked`, `expired` or `active`: the first that holds.
+
+    `services.auth.store_keys` says the same in SQL.
+    """
     if state.deleted_at is not None:
         return "deleted"
-    if state.blocked:
+    if not any(versions.works(secret, now) for secret in state.secrets):
         return "revoked"
+    if state.blocked:
+        return "blocked"
     return "expired" if state.expires_at is not None and state.expires_at <= now else "active"
 
 

@@ -6,8 +6,17 @@ from services.auth.store_people import Membership
 from shared.access import Principal
 
 
-def user_row(state: UserState, caller: Principal) -> UserRow:
-    """A user, with the organizations that the caller may know of."""
+def sees(caller: Principal, user: UserState) -> bool:
+    """Whether somebody may know more of a user than who they are: the reach `all`, and the organizations that a user
+    belongs to directly. Being added to a team tells nothing: whoever administers one may add anybody."""
+    return caller.everywhere or (caller.role is not None and caller.reach == "org" and caller.org_id in user.orgs)
+
+
+def user_row(state: UserState, caller: Principal, address: str | None = None) -> UserRow:
+    """A user, with the organizations that the caller may know of; `address` is all that is shown beside the id to whom
+    they are not shown in full."""
+    if not sees(caller, state):
+        return UserRow(user_id=state.user_id, user_email=address)
     return UserRow(
         user_id=state.user_id,
         user_email=state.email,

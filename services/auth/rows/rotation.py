@@ -9,8 +9,9 @@ from msgspec import UNSET
 from services.auth.answers.rotation import DeliveryRow, RotatingKey, RotationRow, TargetRow
 from services.auth.domain import rotation
 from services.auth.domain.key_state import KeyState
-from services.auth.domain.versions import EXCHANGE, is_collectable, newest, old_ends_at
+from services.auth.domain.versions import EXCHANGE, is_collectable, newest, old_ends_at, way_of
 from services.auth.store_rotation import Trouble
+from shared.access import Principal, Right
 from shared.events import RotationTerms, Target
 
 R = TypeVar("R", bound=RotationRow)
@@ -18,8 +19,13 @@ SigningSecret = Callable[[str], str]
 """The signing secret of a webhook's URL."""
 
 
-def with_rotation(row: R, key: KeyState, now: datetime, signing: SigningSecret | None = None) -> R:
-    """The row of a key with its renewal filled in; `signing` only in the answer to the call that set the targets."""
+def with_rotation(
+    row: R, key: KeyState, now: datetime, signing: SigningSecret | None = None, *, caller: Principal | None = None
+) -> R:
+    """The row of a key with its renewal filled in; `signing` only in the answer to the call that set the targets.
+
+    The URL of a webhook, which may carry credentials, is for a `caller` who may change the key.
+    """
     terms = key.rotation
     row.last_rotation_at = rotation.last_at(key)
     row.rotation_count = rotation.count_of(key)
@@ -29,27 +35,35 @@ def with_rotation(row: R, key: KeyState, now: datetime, signing: SigningSecret |
     row.rotation_interval = terms.interval
     row.grace_period = terms.grace
     row.rotation_retire = terms.retire
-    row.rotation_delivery = target_rows(terms, signing)
+    row.rotation_delivery = target_rows(terms, signing, whole=caller is not None and caller.may(Right.KEY_WRITE))
     row.key_rotation_at = rotation.next_at(key, now)
     return row
 
 
-def target_rows(terms: RotationTerms, signing: SigningSecret | None = None) -> list[TargetRow]:
-    """The entries of `rotation_delivery`."""
-    found = [_target_row(target, signing) for target in terms.targets]
+def target_rows(terms: RotationTerms, signing: SigningSecret | None = None, *, whole: bool = False) -> list[TargetRow]:
+    """The entries of `rotation_delivery`, with the URLs of webhooks `whole` or in short."""
+    found = [_target_row(target, signing, whole or signing is not None) for target in terms.targets]
     return [*found, TargetRow(type=EXCHANGE)] if terms.exchange else found
 
 
-def _target_row(target: Target, signing: SigningSecret | None) -> TargetRow:
+def _target_row(target: Target, signing: SigningSecret | None, whole: bool) -> TargetRow:
     match target.kind:
         case "key_vault":
             return TargetRow(type=target.kind, vault=target.place, secret=target.name)
         case "webhook":
             secret = UNSET if signing is None else signing(target.place)
-            return TargetRow(type=target.kind, url=target.place, signing_secret=secret)
+            url = target.place if whole else in_short(target)
+            return TargetRow(type=target.kind, url=url, signing_secret=secret)
         case "kubernetes":
             secret, _, entry = target.name.partition("/")
             return TargetRow(type=target.kind, namespace=target.place, secret=secret, entry=entry)
+
+
+def in_short(webhook: Target) -> str:
+    """A webhook's URL without what may be secret in it: the hash behind the host is that of the short names of targets,
+    and tells two URLs apart."""
+    scheme, _, _ = webhook.place.partition("://")
+    return f"{scheme}://{way_of(webhook).removeprefix('webhook:')}"
 
 
 def rotating_key(key: KeyState, troubles: list[Trouble], now: datetime) -> RotatingKey:

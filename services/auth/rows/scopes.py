@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from msgspec import UNSET
-
 from services.auth.answers.scopes import MemberRow, OrgRow, TeamRow
 from services.auth.domain.org import OrgState
 from services.auth.domain.team import TeamState
 from services.auth.domain.user import UserState
 from services.auth.rows.base import table_of, with_money
+from services.auth.rows.people import sees
 from services.auth.spend import Spend
+from shared.access import Principal
 
 
 def team_row(state: TeamState, now: datetime, spend: Spend | None = None) -> TeamRow:
@@ -34,12 +34,18 @@ def team_row(state: TeamState, now: datetime, spend: Spend | None = None) -> Tea
     return with_money(row, state, now, spend)
 
 
-def member_rows(state: TeamState, users: Mapping[str, UserState] | None = None) -> list[MemberRow]:
-    """The members of a team, with their addresses where the users are given."""
+def member_rows(state: TeamState) -> list[MemberRow]:
+    """The members of a team, without their addresses."""
+    return [MemberRow(user_id=member.user_id, role=member.role) for member in state.members]
+
+
+def addressed_rows(state: TeamState, users: Mapping[str, UserState], caller: Principal) -> list[MemberRow]:
+    """The members of a team, with the addresses that the caller may know."""
     rows: list[MemberRow] = []
     for member in state.members:
-        user = None if users is None else users.get(member.user_id)
-        email = UNSET if users is None else None if user is None else user.email
+        user = users.get(member.user_id)
+        is_shown = user is not None and (member.address_known or sees(caller, user))
+        email = user.email if user is not None and is_shown else None
         rows.append(MemberRow(user_id=member.user_id, role=member.role, user_email=email))
     return rows
 

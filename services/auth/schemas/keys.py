@@ -18,8 +18,6 @@ class KeyFields(RotationFields, frozen=True, kw_only=True):
     aliases: dict[str, str] | UnsetType | None = UNSET
     allowed_routes: list[str] | UnsetType | None = UNSET
     key_type: str | None = None
-    team_id: str | None = None
-    organization_id: str | None = None
     blocked: bool | None = None
 
 
@@ -28,6 +26,8 @@ class GenerateKey(KeyFields, frozen=True, kw_only=True):
     form."""
 
     key: str | None = None
+    team_id: str | None = None
+    organization_id: str | None = None
     key_hash: str | None = None
     key_name: str | None = None
     key_alias: str | None = None
@@ -35,9 +35,12 @@ class GenerateKey(KeyFields, frozen=True, kw_only=True):
 
 
 class UpdateKey(KeyFields, frozen=True, kw_only=True):
-    """`POST /key/update`. `key` names the key; without it `key_alias` does, and the alias stays."""
+    """`POST /key/update`. `key` names the key; without it `key_alias` does, and the alias stays.
+    `team_id` and `organization_id` may only say what is so."""
 
     key: str | None = None
+    team_id: str | UnsetType | None = UNSET
+    organization_id: str | UnsetType | None = UNSET
     key_alias: str | UnsetType | None = UNSET
     duration: str | UnsetType | None = UNSET
 

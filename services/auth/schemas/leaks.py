@@ -1,6 +1,7 @@
 """Requests about secrets that should not be known: by those who administer keys, and by whoever found one."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import cast
 
@@ -17,7 +18,11 @@ TOKENS_MAX = 100
 TEXT_MAX = 300
 WITHHELD = "(withheld: it contains the secret)"
 _SECRET = re.compile(r"sk-[A-Za-z0-9_-]{12,}")
-_ODD = re.compile(r"[^\x20-\x7e\u00a0-\uffff]")
+_UNSEEN = "".join(
+    mark for mark in map(chr, range(0x80, 0x10000)) if unicodedata.category(mark) in ("Cc", "Cf", "Zl", "Zp")
+)
+"""What turns a line of text around, breaks it, or is not seen in it."""
+_ODD = re.compile(rf"[^\x20-\x7e\u0080-\uffff]|[{_UNSEEN}]")
 
 
 class RevokeSecret(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +96,7 @@ def plain_text(text: str | None, secrets: Sequence[str]) -> str:
     """A text of somebody for the log: short, plain, and without any of the secrets."""
     if text is None:
         return ""
-    if any(secret and secret in text for secret in secrets):
+    seen = _ODD.sub("", text)[: TEXT_MAX + SECRET_CHARS_MAX]
+    if any(secret and secret in seen for secret in secrets):
         return WITHHELD
-    return _SECRET.sub("sk-...", _ODD.sub("", text))[:TEXT_MAX]
+    return _SECRET.sub("sk-...", seen)[:TEXT_MAX]

@@ -29,6 +29,9 @@ BATCH = 50
 AT_ONCE_MS = 1_000
 """How long a request that ended something waits for what is below it; the loop does the rest."""
 POLL_S = 5.0
+SOON_S = 0.8
+"""After it was woken, the loop looks at the owners once more this soon: a key that was being made while its owner was
+removed is there by then."""
 STRAYS_EVERY = 12
 """Every so many looks the owners of all keys are gone through too."""
 
@@ -55,7 +58,7 @@ class Cascade:
 
     async def run(self) -> None:
         """Work until nothing is left, then look now and then, and when woken. Never ends by itself."""
-        away, looks, again = False, 0, False
+        away, looks, again = False, 0, 0
         while True:
             woken = self._wake.is_set()
             self._wake.clear()
@@ -65,15 +68,15 @@ class Cascade:
                 if woken or again or looks % STRAYS_EVERY == 0:
                     while await self._owners():
                         pass
-                again = woken  # a key that was being made meanwhile is there by the next look
+                again = 2 if woken else max(0, again - 1)  # soon, and once more for what took its time
                 looks += 1
                 away = False
             except StoreUnavailable as error:
                 if not away:
                     log.warning("what is below deleted scopes is recorded later: %s", error)
-                away, again = True, again or woken
+                away, again = True, 2 if woken else again
             try:
-                async with asyncio.timeout(POLL_S):
+                async with asyncio.timeout(POLL_S if away or again != 2 else SOON_S):
                     await self._wake.wait()
             except TimeoutError:
                 pass

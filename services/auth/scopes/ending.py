@@ -53,7 +53,7 @@ class Ending:
         try:
             state = await parts.views.team(team_id) if revoked.recorded else None
             if state is not None:
-                row = await self._teams.row(state)
+                row = await self._teams.row(state, caller)
                 return extended(row, TeamAnswer, fleet=revoked.fleet, warnings=revoked.warnings)
         except StoreUnavailable as error:
             log.warning("a blocked team cannot be shown whole: %s", error)
@@ -74,11 +74,11 @@ class Ending:
         entry = await self._blocked(team_kv(team_id), "team_id", team_id)
 
         def decide(state: TeamState | None, stamp: Stamp) -> list[AnyAuthEvent]:
-            return team_domain.decide_unblock(state, stamp, entry=entry is not None)
+            return team_domain.decide_unblock(state, stamp, entry=None if entry is None else entry.at)
 
         change = await parts.commits.team(team_id, decide, actor=caller.actor)
         warnings = await self._lifted(team_kv(team_id), change.state, change.position)
-        return extended(await self._teams.row(change.state), TeamAnswer, warnings=warnings)
+        return extended(await self._teams.row(change.state, caller), TeamAnswer, warnings=warnings)
 
     async def delete_teams(self, request: schemas.DeleteTeams, caller: Principal) -> DeletedTeams:
         """End teams for good: all of them or, when one is not known, none. Raises ApiError 400, 404, 503."""
@@ -123,7 +123,7 @@ class Ending:
         entry = await self._blocked(org_kv(org_id), "organization_id", org_id)
 
         def decide(state: OrgState | None, stamp: Stamp) -> list[AnyAuthEvent]:
-            return org_domain.decide_unblock(state, stamp, entry=entry is not None)
+            return org_domain.decide_unblock(state, stamp, entry=None if entry is None else entry.at)
 
         change = await parts.commits.org(org_id, decide, actor=caller.actor)
         warnings = await self._lifted(org_kv(org_id), change.state, change.position)

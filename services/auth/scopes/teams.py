@@ -16,7 +16,7 @@ from services.auth.parts import Parts, saying_what_is_taken
 from services.auth.people.finding import Meeting
 from services.auth.rows.base import extended
 from services.auth.rows.keys import key_row
-from services.auth.rows.scopes import member_rows, team_row
+from services.auth.rows.scopes import addressed_rows, team_row
 from services.auth.schemas import scopes as schemas
 from services.auth.scopes.finding import org_within, team_within
 from services.auth.store_keys import KeyFilter
@@ -71,7 +71,7 @@ class Teams:
         with saying_what_is_taken():
             done = await parts.commits.team(team_id, decide, actor=caller.actor)
         warnings = await parts.in_force(done.position)
-        return extended(await self.row(done.state), NewTeam, warnings=warnings)
+        return extended(await self.row(done.state, caller), NewTeam, warnings=warnings)
 
     async def update(self, request: schemas.UpdateTeam, caller: Principal, draws: Draws) -> TeamAnswer:
         """Change settings; in force when this returns (or with a warning that they are not yet)."""
@@ -103,7 +103,7 @@ class Teams:
         with saying_what_is_taken():
             done = await parts.commits.team(team_id, decide, actor=caller.actor)
         warnings = await parts.told(done, command.change.money, now)
-        return extended(await self.row(done.state), TeamAnswer, warnings=warnings)
+        return extended(await self.row(done.state, caller), TeamAnswer, warnings=warnings)
 
     async def info(self, team_id: str, caller: Principal) -> TeamInfoAnswer:
         """A team with its spend, its members and its newest keys. Raises ApiError 404."""
@@ -117,11 +117,11 @@ class Teams:
         if total > len(keys):
             warnings.append(f"{len(keys)} of {total} keys are shown: see GET /key/list?team_id={team_id}")
         row = team_row(state, now, spend)
-        row.members_with_roles = member_rows(state, await self._users(state))
+        row.members_with_roles = addressed_rows(state, await self._users(state), caller)
         return TeamInfoAnswer(
             team_id=team_id,
             team_info=extended(row, TeamInfo, spend=spend.current, total_spend=spend.total),
-            keys=[key_row(key, now) for key in keys],
+            keys=[key_row(key, now, caller=caller) for key in keys],
             team_memberships=row.members_with_roles,
             warnings=warnings,
         )
@@ -135,10 +135,10 @@ class Teams:
         found, total = await self._page(query, caller, page, size)
         return TeamPage(teams=found, total=total, page=page, page_size=size, total_pages=-(-total // size))
 
-    async def row(self, state: TeamState) -> TeamRow:
-        """A team as an answer, its members with their addresses."""
+    async def row(self, state: TeamState, caller: Principal) -> TeamRow:
+        """A team as an answer, its members with the addresses that the caller may know."""
         row = team_row(state, self._parts.clock.now())
-        row.members_with_roles = member_rows(state, await self._users(state))
+        row.members_with_roles = addressed_rows(state, await self._users(state), caller)
         return row
 
     async def _page(

@@ -19,9 +19,9 @@ from services.cli.parsers.rotation import add_rotation_options
 
 TYPES = ("default", "llm_api", "admin", "org_admin", "team_admin", "viewer", "management", "read_only")
 ROLES = ("admin", "org_admin", "team_admin", "viewer")
-STATUSES = ("active", "expired", "revoked", "deleted")
+STATUSES = ("active", "expired", "blocked", "revoked", "deleted")
 CLEARABLE = (
-    "key_alias", "duration", "models", "aliases", "tags", "metadata", "allowed_routes", "user_id", "team_id",
+    "key_alias", "duration", "models", "aliases", "tags", "metadata", "allowed_routes", "user_id",
     "budget_id", "max_budget", "soft_budget", "budget_duration", "budget_timezone", "budget_limits",
     "model_max_budget", "budget_thresholds", "budget_mode", "rpm_limit", "tpm_limit", "max_parallel_requests",
     "model_rpm_limit", "model_tpm_limit", "auto_rotate", "rotation_interval", "rotation_delivery",
@@ -114,7 +114,6 @@ def _changing(commands: Commands) -> None:
     update = commands.add_parser("update", help="change a key; what is not named stays as it is")
     add_key_name(update)
     update.add_argument("--new-alias", metavar="NAME", help="rename it")
-    update.add_argument("--team", metavar="ID", help="move it to this team")
     update.add_argument("--user", metavar="ID", help="give it to this user")
     update.add_argument("--duration", metavar="90d|…", help="how long the key lives from now on")
     _settings(update)

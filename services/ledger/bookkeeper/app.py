@@ -79,7 +79,7 @@ async def running(settings: BookkeeperSettings, clock: Clock) -> AsyncGenerator[
         stack.push_async_callback(tasks.close)
         metrics = Metrics()
         meters = Meters(metrics)
-        catalog, policies = Catalog(bus), Policies(bus)
+        catalog, policies = Catalog(bus), Policies(bus, metrics)
         people = People(bus, SecretHasher(settings.peppers), clock)
         consumer = Consumer(bus, database, catalog, meters, created=created)
         rebuilds = Rebuilds(bus, database, consumer, catalog, meters, tasks, created=created)

@@ -1,23 +1,19 @@
 """What the books need from auth's log: names and accounts of scopes, to show beside the figures."""
 
-import logging
-
-import msgspec
-
 from services.ledger.domain.directory import Directory, learn
+from shared.auth_log import AUTH_SUBJECTS, AuthLog
 from shared.bus import Bus, Tail
 from shared.errors import ApiError
-from shared.events import decode_auth
+from shared.telemetry import Metrics
 from shared.topology import AUTH
-
-log = logging.getLogger(__name__)
 
 
 class Policies:
     """Follows auth's log from its beginning; `directory` raises ApiError 503 until it was read once."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, metrics: Metrics) -> None:
         self._bus = bus
+        self._log = AuthLog(metrics)
         self._directory = Directory()
         self._position = 0
         self.ready = False
@@ -31,12 +27,11 @@ class Policies:
 
     async def run(self) -> None:
         """Follow until something is in doubt. Raises BusUnavailable."""
-        async for batch in Tail(self._bus, AUTH, "auth.>", after=self._position).batches():
+        async for batch in Tail(self._bus, AUTH, AUTH_SUBJECTS, after=self._position).batches():
             for message in batch.messages:
-                try:
-                    learn(self._directory, decode_auth(message.data))
-                except msgspec.MsgspecError as error:
-                    log.info("event %d of auth is not for the ledger: %s", message.seq, error)
+                event = self._log.known_event(message)
+                if event is not None:
+                    learn(self._directory, event)
                 self._position = message.seq
             if batch.caught_up:
                 self.ready = True

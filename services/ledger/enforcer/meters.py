@@ -1,5 +1,6 @@
 """What the enforcer counts."""
 
+from shared.auth_log import AuthLog
 from shared.telemetry import Metrics
 
 
@@ -27,6 +28,7 @@ class Meters:
         self.snapshots = metrics.counter("tundish_ledger_snapshots_total", "Snapshots written by this process.")
         self.snapshot_ms = 0
         self.snapshot_bytes = 0
+        self.auth_log = AuthLog(metrics)
 
     def snapshot(self, took_ms: int, size: int) -> None:
         """A snapshot of `size` bytes (before packing) was written."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import datetime
 
 import msgspec
 
@@ -10,17 +11,26 @@ from services.ledger.domain.fold import fold_auth, fold_correction, fold_grants,
 from services.ledger.domain.state import LedgerState, UnknownRecord
 from services.ledger.domain.usage import read_usage
 from services.ledger.enforcer.meters import Meters
+from shared.auth_log import AUTH_SUBJECTS, LaterEvent
 from shared.bus import Bus, Message, Tail
 from shared.clock import Clock
 from shared.errors import StreamChanged, TundishError
-from shared.events import UsageCorrected, decode_auth, decode_grants
+from shared.events import UsageCorrected, decode_grants
 from shared.topology import AUTH, LEDGER
 
 log = logging.getLogger(__name__)
 
-AUTH_SUBJECTS = "auth.>"
 YIELD_BYTES = 64 * 1024
 """After folding this much the loop gives way, so that proxies are answered while a backlog is read."""
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    """What every batch of decisions has, of any version."""
+
+    id: str
+    at: datetime
+    source: str
+    records: list[msgspec.Raw]
 
 
 def partition_subjects(partition: int) -> str:
@@ -53,6 +63,7 @@ class Reader:
         self._on_foreign = on_foreign
         self._on_fatal = on_fatal
         self._unreadable = meters.unreadable
+        self._auth_log = meters.auth_log
         self._folded = meters.folded
         self._changed = asyncio.Event()
         self._unyielded = 0
@@ -112,13 +123,15 @@ class Reader:
 
     def _fold_auth(self, message: Message) -> None:
         try:
-            event = decode_auth(message.data)
-        except msgspec.MsgspecError as error:
-            log.info("event %d of auth is not for the ledger: %s", message.seq, error)
+            event = self._auth_log.event(message)
+        except LaterEvent as error:
+            log.info("an event of auth is not for the ledger: %s", error)
             self._unreadable.add(1, "auth")
+            event = None
+        if event is None:
             self._state.auth_pos = max(self._state.auth_pos, message.seq)
-            return
-        fold_auth(self._state, event, message.seq)
+        else:
+            fold_auth(self._state, event, message.seq)
 
     def _fold_ledger(self, message: Message) -> None:
         if message.subject.startswith("usage."):
@@ -142,6 +155,11 @@ class Reader:
         try:
             batch = decode_grants(message.data)
         except msgspec.MsgspecError as error:
+            if not _is_batch(message.data):
+                log.warning("message %d of %s holds no decisions and is passed over", message.seq, LEDGER)
+                self._unreadable.add(1, "decisions")
+                self._state.grant_seq = max(self._state.grant_seq, message.seq)  # the fence counts it
+                return
             raise UnknownRecord(
                 f"decision {message.seq} of {LEDGER} cannot be read ({error}): run the version that wrote it"
             ) from error
@@ -159,3 +177,12 @@ class Reader:
         waiting, self._changed = self._changed, asyncio.Event()
         waiting.set()
         self._on_change()
+
+
+def _is_batch(data: bytes) -> bool:
+    """Whether an enforcer wrote this. A NATS server puts acknowledgements wherever the sender of a message says."""
+    try:
+        msgspec.json.decode(data, type=_Envelope)
+    except msgspec.DecodeError:
+        return False
+    return True

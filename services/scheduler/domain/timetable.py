@@ -28,7 +28,7 @@ from shared.events import (
     TeamUnblocked,
 )
 from shared.ids import KeyId, OrgId, TeamId
-from shared.policy import ScopeKind
+from shared.policy import Reach, ScopeKind
 from shared.rotation import due_count, interval_of, latest_due, next_due
 from shared.windows import WindowError
 
@@ -49,6 +49,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     key_id: KeyId
     org_id: OrgId
     team_id: TeamId | None = None
+    reach: Reach | None = None
     alias: str | None = None
     blocked: bool = False
     expires_at: datetime | None = None
@@ -112,6 +113,7 @@ def evolve_plan(plan: Plan | None, event: AnyAuthEvent) -> Plan | None:
             key_id=event.key_id,
             org_id=event.org_id,
             team_id=event.team_id,
+            reach=event.reach,
             alias=event.alias,
             expires_at=event.expires_at,
         )
@@ -120,7 +122,7 @@ def evolve_plan(plan: Plan | None, event: AnyAuthEvent) -> Plan | None:
     replace = msgspec.structs.replace
     match event:
         case KeyUpdated():
-            return replace(plan, alias=event.alias, expires_at=event.expires_at)
+            return replace(plan, reach=event.reach, alias=event.alias, expires_at=event.expires_at)
         case KeyBlocked() | KeyUnblocked():
             return replace(plan, blocked=isinstance(event, KeyBlocked))
         case KeyDeleted():

@@ -5,6 +5,7 @@ CREATE TABLE rotation (
     key_id      text        PRIMARY KEY,
     org_id      text        NOT NULL,
     team_id     text,
+    reach       text,                              -- of the key's role: whoever reaches less does not hear of the key
     alias       text,
     blocked     boolean     NOT NULL,
     expires_at  timestamptz,

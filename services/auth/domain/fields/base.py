@@ -43,9 +43,8 @@ SCOPE = (
 """What every scope has."""
 LATER = "this version has nothing to enforce it with; leave it out"
 RATE = "rate limits are tpm_limit, rpm_limit, max_parallel_requests, model_rpm_limit and model_tpm_limit; leave it out"
-ROTATION = "keys are not rotated automatically by this version; leave it out"
 MODELS = "list what is allowed in models; leave it out"
-ROUTES = "a key may call models and read about itself, nothing else; leave it out"
+ROUTES = "what a key may follows from its key_type and allowed_routes; leave it out"
 CONTENT = "Tundish does not touch prompts or completions; leave it out"
 OWNER = "budgets and access are by key, team and organization: use team_id, or note it in metadata"
 

@@ -3,7 +3,6 @@
 from services.auth.domain.fields.base import COMMON, CONTENT, LATER, OWNER, SCOPE, SPENT, Fields
 from services.auth.domain.fields.rotation import TERMS
 
-_ROUTES = "what a key may follows from key_type and allowed_routes; leave it out"
 _REGENERATE = "a key gets a new secret by POST /key/regenerate; leave it out"
 _KEY_REFUSED: dict[str, str] = COMMON | {
     "user_email": "whose key it is is said by user_id; leave it out",
@@ -11,9 +10,6 @@ _KEY_REFUSED: dict[str, str] = COMMON | {
     "project_id": OWNER,
     "end_user_budget_id": OWNER,
     "config": "deprecated by LiteLLM itself; leave it out",
-    "permissions": _ROUTES,
-    "allowed_passthrough_routes": _ROUTES,
-    "denied_passthrough_routes": _ROUTES,
     "enable_prompt_caching": CONTENT,
     "throttle_on_budget_exceeded": "a spent budget refuses; leave it out",
     "enforced_params": LATER,

@@ -3,8 +3,11 @@ connection goes to one that was, whatever the name says a moment later."""
 
 import asyncio
 import socket
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from threading import Lock
 from urllib.parse import urlsplit
 
 from services.auth.rotation.targets.courier import DeliveryError
@@ -21,6 +24,16 @@ _PLATFORM = (ip_address("168.63.129.16"),)
 """Public by number, and answered by the machine's own host in Azure."""
 _NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
 _COMPATIBLE = IPv6Network("::/96")
+QUESTIONS_MAX = 16
+"""Names that are asked for at once, each in a thread; as many threads there are."""
+PER_DOMAIN = 2
+"""How many of them may be of one domain (its last two labels)."""
+_Sockaddr = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+_Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, _Sockaddr]
+_names = ThreadPoolExecutor(max_workers=QUESTIONS_MAX, thread_name_prefix="webhook-names")
+_asking: dict[tuple[str, int], "Future[list[_Found]]"] = {}
+_domains: Counter[str] = Counter()
+_asking_lock = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +79,42 @@ async def resolve(host: str, port: int) -> list[Address]:
         return [ip_address(host)]
     except ValueError:
         pass
-    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(RESOLVE_TIMEOUT_S):
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = await asyncio.shield(asyncio.wrap_future(_asked(host, port)))
     except (OSError, TimeoutError, UnicodeError) as error:
         raise DeliveryError(f"the name {host} cannot be resolved") from error
     addresses = list(dict.fromkeys(ip_address(entry[4][0]) for entry in found[:ADDRESSES_MAX]))
     if not addresses or len(found) > ADDRESSES_MAX:
         raise DeliveryError(f"the name {host} has no address, or too many")
     return addresses
+
+
+def _asked(host: str, port: int) -> "Future[list[_Found]]":
+    """The answer to a question about a name, which may be under way already. Raises DeliveryError.
+
+    Nobody can end a question that was put to a name server which does not answer, so a time-out frees the asker and not
+    the thread. Hence a pool of its own, in which names of one domain have a few places only.
+    """
+    question, domain = (host, port), ".".join(host.rstrip(".").lower().rsplit(".", 2)[-2:])
+    with _asking_lock:
+        asked = _asking.get(question)
+        if asked is not None:
+            return asked
+        if len(_asking) >= QUESTIONS_MAX or _domains[domain] >= PER_DOMAIN:
+            raise DeliveryError(f"too many names are being resolved at the moment, {host} has to wait")
+        asked = _asking[question] = _names.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        _domains[domain] += 1
+
+    def answered(_future: "Future[list[_Found]]") -> None:
+        with _asking_lock:
+            del _asking[question]
+            _domains[domain] -= 1
+            if not _domains[domain]:
+                del _domains[domain]
+
+    asked.add_done_callback(answered)
+    return asked
 
 
 def refusal(address: Address, port: int, scheme: str, allowed: tuple[Network, ...]) -> str | None:

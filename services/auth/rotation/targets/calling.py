@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx
@@ -13,10 +14,13 @@ CONNECTIONS_MAX = 20
 
 
 def client(trust: ssl.SSLContext | None = None) -> httpx.AsyncClient:
-    """A client whose connections are not kept. `trust` None: the system's authorities (or those of SSL_CERT_FILE)."""
+    """A client that keeps nothing: no connections, and no cookies, which others behind the same address would get.
+
+    `trust` None: the system's authorities (or those of SSL_CERT_FILE)."""
     return httpx.AsyncClient(
         verify=trust or httpx.create_ssl_context(),
         trust_env=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         follow_redirects=False,
         timeout=httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
         limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=0),

@@ -1,6 +1,7 @@
 """An entry of a Kubernetes Secret, where auth itself runs in the cluster.
 
-A Secret belongs to the key that its annotation `tundish.io/key` names, by id or alias; no other is written to.
+A Secret belongs to the key that its annotation `tundish.io/key` names, by its id or by organization, team and alias;
+no other is written to. An alias alone names nobody: any team may give its key the name that another one gave up.
 """
 
 import base64
@@ -77,11 +78,10 @@ class Kubernetes:
             raise _refused(status)
         found = _read(answer)
         named = (found.metadata.annotations or {}).get(ANNOTATION)
-        if named is None or named not in (owner.key_id, owner.alias):
-            raise DeliveryError(
-                f"the Secret {name} is not of this key: annotate it with {ANNOTATION}={owner.alias or owner.key_id}",
-                lasting=True,
-            )
+        values = names_of(owner)
+        if named not in values:
+            told = " or ".join(f"{ANNOTATION}={value}" for value in values)
+            raise DeliveryError(f"the Secret {name} is not of this key: annotate it with {told}", lasting=True)
         return found
 
     async def _call(self, method: str, target: Target, content: bytes | None = None) -> tuple[int, bytes]:
@@ -103,6 +103,14 @@ class Kubernetes:
         secret = target.name.partition("/")[0]
         url = f"https://{host}:{cluster.port}/api/v1/namespaces/{target.place}/secrets/{secret}"
         return await exchange(self._calls, method, url, headers=headers, content=content)
+
+
+def names_of(owner: Owner) -> tuple[str, ...]:
+    """What the annotation may say: the key's id, or `<organization>/<team>/<alias>`, without a team
+    `<organization>/<alias>`; such an alias with a '/' in it could be that of a team's key, and is no name."""
+    if owner.alias is None or (owner.team_id is None and "/" in owner.alias):
+        return (owner.key_id,)
+    return owner.key_id, "/".join(filter(None, (owner.org_id, owner.team_id, owner.alias)))
 
 
 def _read(answer: bytes) -> _Secret:

@@ -1,4 +1,4 @@
-"""Secrets that must wait in the database, sealed: AES-256-GCM under a key that follows from a pepper.
+"""Secrets that must wait in a database or a stream, sealed: AES-256-GCM under a key that follows from a pepper.
 
 A sealed text is `format | length of label | label | nonce | ciphertext and tag`. The label says which pepper opens it:
 texts outlive a change of the pepper while the old one is still listed. Purpose and context are not in it: who opens it
@@ -16,6 +16,8 @@ from shared.errors import TundishError
 
 FORMAT = b"\x01"
 KEY_BYTES = 32
+REHASH = "rehash"
+"""The purpose of what is sealed for whoever moves a secret to another pepper; the context is the key's id."""
 NONCE_BYTES = 12
 LABEL_BYTES_MAX = 255
 _INFO = b"tundish/sealing/v1/"
@@ -37,6 +39,7 @@ class Sealer:
         if any(len(label) > LABEL_BYTES_MAX for label in self._peppers):
             raise ValueError(f"a pepper's label is longer than {LABEL_BYTES_MAX} bytes")
         self._current = next(iter(self._peppers))
+        self.current = self._current.decode()
         self._ciphers: dict[tuple[bytes, str], AESGCM] = {}
 
     def seal(self, purpose: str, context: str, plaintext: bytes) -> bytes:

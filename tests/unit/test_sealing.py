@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.auth.sealing import FORMAT, LABEL_BYTES_MAX, SealBroken, Sealer
+from shared.sealing import FORMAT, LABEL_BYTES_MAX, SealBroken, Sealer
 
 OLD = {"p1": b"1" * 32}
 BOTH = {"p2": b"2" * 32, "p1": b"1" * 32}
