@@ -93,7 +93,7 @@ async def test_an_unblock_by_another_auth_whose_clock_is_behind(nats: NatsServer
 async def test_block_and_unblock(auth: Auth, proxy: Bus) -> None:
     made = await auth.post("/key/generate", {})
     blocked = await auth.post("/key/block", {"key": made["key"]})
-    assert (blocked["blocked"], blocked["status"], blocked["recorded"]) == (True, "revoked", True)
+    assert (blocked["blocked"], blocked["status"], blocked["recorded"]) == (True, "blocked", True)
     for name in (key_kv(made["token_id"]), *secrets(auth, made)):
         found = await entry(proxy, name)
         assert found is not None

@@ -85,7 +85,7 @@ class RevokedKey(msgspec.Struct, kw_only=True):
     team_id: str | None
     organization_id: str | None
     blocked: bool = True
-    status: str = "revoked"
+    status: str = "blocked"
     recorded: bool = False
     fleet: FleetAnswer | None = None
     warnings: list[str] = msgspec.field(default_factory=list[str])
