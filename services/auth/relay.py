@@ -162,20 +162,22 @@ class Relay:
             self._wake.clear()
             if self._bus.incarnation != incarnation:
                 raise BusUnavailable("the connection to NATS changed")
+            whole = False
             try:
                 if not checked:
                     await self._check_belonging()
                     checked = True
                 await self._settle_when_due()
                 await self._pass_on()
-                known = True
-                self._error = None
+                known = whole = True
             except StoreUnavailable as error:
                 self._settle_due_ms = 0
                 self._pause("waits for the database", error)
             if known and not self._levelled:
                 # Only now: before the table was read to its end, a fresh AUTH would empty the bucket.
                 await self._level()
+            if whole:
+                self._error = None
             self._round_ms = self._clock.monotonic_ms()
             try:
                 async with asyncio.timeout(POLL_S):
