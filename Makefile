@@ -22,7 +22,7 @@ down: $(READY) ## stop what `make up` runs from this folder (TUNDISH_HOME)
 	@$(BIN)/python -m deploy.local.up --down
 
 test: $(READY) ## run all tests (TESTS_AT_ONCE=1 runs them in one process)
-	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
+	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder
 
 lint: types ## check style, formatting, layers and types
 	$(BIN)/ruff check
